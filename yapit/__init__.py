@@ -1,0 +1,1 @@
+"""Open text-to-speech models as stateless functions, on any serverless provider."""
