@@ -76,13 +76,17 @@ class Timings(_Contract):
 
 
 class AudioEvent(_Contract):
-    """A piece of encoded audio. `duration_ms` is how much speech went into it (encoders hold some back)."""
+    """A piece of encoded audio. `duration_ms` is how much speech went into it (encoders hold some back).
+
+    The first event of a job carries the `timings` so far: that is when a gateway must send its headers.
+    """
 
     type: Literal["audio"] = "audio"
     seq: int
     audio: str
     duration_ms: float
     words: tuple[WordTiming, ...] | None = None
+    timings: Timings | None = None
 
     def decoded(self) -> bytes:
         return base64.b64decode(self.audio)
@@ -124,10 +128,12 @@ def parse_event(data: object) -> Event:
     Raises `UpstreamFailed` if it is not one.
     """
     try:
-        # JSON mode in both cases: a list is a fine tuple there
-        return _EVENT.validate_json(data) if isinstance(data, str | bytes) else _EVENT.validate_python(data, strict=False)
+        if isinstance(data, str | bytes):
+            return _EVENT.validate_json(data)
+        return _EVENT.validate_python(data, strict=False)  # JSON has no tuples
     except pydantic.ValidationError as error:
-        raise UpstreamFailed(f"the worker sent something that is no event: {str(InvalidRequest.from_validation(error))[:300]}") from None
+        problem = str(InvalidRequest.from_validation(error))[:300]
+        raise UpstreamFailed(f"the worker sent something that is no event: {problem}") from None
 
 
 def event_dict(event: Event) -> dict[str, Any]:

@@ -147,7 +147,9 @@ class FunctionSpec(_Data):
         except FileNotFoundError as error:
             raise ConfigurationError(f"{error.filename}: no such file; copy functions/_template") from None
         except KeyError as error:
-            raise ConfigurationError(f"{path}: {error} is missing (needed: [project] version, [tool.yapit.function])") from None
+            raise ConfigurationError(
+                f"{path}: {error} is missing (needed: [project] version, [tool.yapit.function])"
+            ) from None
         except pydantic.ValidationError as error:
             raise ConfigurationError(f"{path}: {InvalidRequest.from_validation(error)}") from None
         except ValueError as error:  # TOML and JSON syntax

@@ -50,11 +50,7 @@ def split_text(text: str, *, max_characters: int, by_sentence: bool, language: s
     sentence over the limit is cut after a clause mark, else between words, else anywhere. Every letter and digit of
     `text` is in exactly one piece. Splitting a piece again with the same arguments gives that piece.
     """
-    spans = [
-        part
-        for start, end in _sentences(text, language)
-        for part in _shorten(text, start, end, max_characters)
-    ]
+    spans = [part for start, end in _sentences(text, language) for part in _shorten(text, start, end, max_characters)]
     spans = _attach_unspeakable(text, spans, max_characters)
     if not by_sentence:
         spans = _pack(spans, max_characters)

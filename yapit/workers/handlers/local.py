@@ -1,0 +1,128 @@
+"""HTTP worker: `ADAPTER_CLASS=package.module.Class python -m yapit.workers.handlers.local`.
+
+`POST /synthesize` takes `SynthesisParameters`. With `Accept: text/event-stream` it answers the job's events as
+server-sent events; otherwise one JSON `{"audio_base64", "duration_ms", …}`. Errors are error events with their HTTP
+status. `/health`: the process lives. `/ready`: the adapter is initialised.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from yapit.asgi import ClientLeft, StreamedResponse, event_stream_data, prepend, read_json, until_disconnect
+from yapit.audio import wav_with_sizes
+from yapit.contracts import AudioEvent, DoneEvent, ErrorEvent, Event, event_dict
+from yapit.errors import YapitError, from_code
+from yapit.workers.loading import adapter_class_from, load_runner
+from yapit.workers.runner import Runner
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+
+def create_app(adapter: str | Runner) -> Starlette:
+    """The worker's ASGI app for `"package.module.Class"`, or over a runner that is there already.
+
+    Where the server runs the lifespan, the adapter is initialised at once; else by the first job.
+    """
+    runner = load_runner(adapter) if isinstance(adapter, str) else adapter
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "function": runner.spec.name, "version": runner.spec.version})
+
+    async def ready(_: Request) -> Response:
+        if runner.is_ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "initializing"}, status_code=503, headers={"Retry-After": "1"})
+
+    async def synthesize(request: Request) -> Response:
+        try:
+            job_input = await read_json(request, max_bytes=MAX_BODY_BYTES)
+            if "text/event-stream" in request.headers.get("accept", ""):
+                return await _stream(request, runner.run(job_input))
+            return JSONResponse(await until_disconnect(request.receive, _whole(runner.run(job_input))))
+        except YapitError as error:
+            return error_response(error)
+        except ClientLeft:
+            return Response(status_code=499)
+
+    routes = [
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/synthesize", synthesize, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, lifespan=_lifespan(runner))
+
+
+def error_response(error: YapitError) -> JSONResponse:
+    headers = {"Retry-After": f"{max(1, round(error.retry_after_s))}"} if error.retry_after_s else None
+    return JSONResponse(event_dict(ErrorEvent.of(error)), status_code=error.http_status, headers=headers)
+
+
+def _lifespan(runner: Runner) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            await runner.start()
+            yield
+        finally:
+            await runner.close()
+
+    return lifespan
+
+
+async def _stream(request: Request, events: AsyncIterator[Event]) -> Response:
+    """Headers wait for the first event, so that a job that fails before any audio answers with its status."""
+    first = await until_disconnect(request.receive, anext(events))
+    if isinstance(first, ErrorEvent):
+        raise from_code(first.code, first.message, retryable=first.retryable)
+    return StreamedResponse(_event_bytes(first, events), media_type="text/event-stream")
+
+
+async def _event_bytes(first: Event, rest: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(prepend(first, rest)) as events:
+        async for event in events:
+            yield event_stream_data(event_dict(event))
+
+
+async def _whole(events: AsyncIterator[Event]) -> dict[str, Any]:
+    parts: list[AudioEvent] = []
+    async for event in events:
+        if isinstance(event, AudioEvent):
+            parts.append(event)
+        elif isinstance(event, ErrorEvent):
+            raise from_code(event.code, event.message, retryable=event.retryable)
+        else:
+            return _result(parts, event)
+    raise AssertionError("a job ended without a terminal event")
+
+
+def _result(parts: list[AudioEvent], done: DoneEvent) -> dict[str, Any]:
+    audio = b"".join(part.decoded() for part in parts)
+    if done.codec == "wav":
+        audio = wav_with_sizes(audio)
+    result = event_dict(done)
+    del result["type"]
+    words = [word.model_dump() for part in parts for word in part.words or ()]
+    return {"audio_base64": base64.b64encode(audio).decode("ascii"), **result, **({"words": words} if words else {})}
+
+
+def main() -> None:
+    import uvicorn
+
+    app = create_app(adapter_class_from())
+    uvicorn.run(
+        app, host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "8000")), access_log=False
+    )
+
+
+if __name__ == "__main__":
+    main()
