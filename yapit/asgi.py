@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
@@ -12,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from yapit.errors import InvalidRequest, PayloadTooLarge
+from yapit.errors import InvalidRequest, PayloadTooLarge, YapitError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,7 +70,8 @@ async def _disconnected(receive: Receive) -> None:
 class StreamedResponse(Response):
     """Sends `chunks` as they come and closes their generator at once when the client leaves, even between chunks.
 
-    If the generator raises, the response breaks off without its terminating chunk: the client sees that it is not whole.
+    If the generator raises a `YapitError`, the response breaks off without its terminating chunk, so that the client
+    sees that it is not whole.
     """
 
     def __init__(
@@ -82,8 +86,11 @@ class StreamedResponse(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(ClientLeft, OSError):
-            await until_disconnect(receive, self._send(send))
+        try:
+            with suppress(ClientLeft, OSError):
+                await until_disconnect(receive, self._send(send))
+        except YapitError as error:
+            logger.warning("%s: broken off after headers: %s: %s", scope["path"], error.code, error)
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

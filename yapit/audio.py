@@ -186,8 +186,8 @@ class _PageSink(io.RawIOBase):
         return fresh
 
 
-# codec → (container, encoder, bits per second per channel, encoder options, muxer options); a page lasts 100,000 µs, and
-# without bitexact an Ogg stream carries a random serial number
+# codec → (container, encoder, bits per second per channel, encoder options, muxer options); an Ogg page lasts
+# 100,000 µs, and without bitexact its stream carries a random serial number
 _FORMATS: dict[Codec, tuple[str, str, int, dict[str, str], dict[str, str]]] = {
     "flac": ("flac", "flac", 0, {"compression_level": "5"}, {"metadata_header_padding": "0"}),
     "mp3": ("mp3", "libmp3lame", 96_000, {}, {"id3v2_version": "0"}),
@@ -210,10 +210,11 @@ class _Compressed:
         self._sink = _PageSink()
         self._container = av.open(self._sink, "w", format=container, options={"flush_packets": "1", **muxer_options})
         # Any: the overloads of add_stream know video encoders only by literal name
-        self._stream: Any = self._container.add_stream(encoder, rate=sample_rate, options=encoder_options)
-        self._stream.layout = self._layout
+        stream: Any = self._container.add_stream(encoder, rate=sample_rate, options=encoder_options)
+        self._stream = stream
+        stream.layout = self._layout
         if bit_rate:
-            self._stream.bit_rate = bit_rate * channels
+            stream.bit_rate = bit_rate * channels
         self._stream.codec_context.open()
         self._frame_bytes = self._stream.codec_context.frame_size * channels * BYTES_PER_SAMPLE
         self._pending = bytearray()
@@ -264,7 +265,8 @@ class _Compressed:
         """Whether the packets so far already hold every sample that came in."""
         if self._codec != "mp3":
             return False
-        return self._packets_out * self._stream.codec_context.frame_size - _MP3_DELAY >= self._samples_in
+        frame_size: int = self._stream.codec_context.frame_size
+        return self._packets_out * frame_size - _MP3_DELAY >= self._samples_in
 
 
 def _info_frame_with_delay(mp3: bytes) -> bytes:

@@ -143,7 +143,7 @@ def event_dict(event: Event) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PcmChunk:
-    """A piece of speech as an adapter yields it: signed 16-bit little-endian PCM and, where the model knows them, words.
+    """A piece of speech as an adapter yields it: signed 16-bit little-endian PCM and the words in it, where known.
 
     Word times count from the start of this call's audio, text positions from the start of this call's text.
     """

@@ -43,7 +43,7 @@ class InputLimits(_Data):
 
 
 class Scaling(_Data):
-    """Workers per endpoint, and what one worker takes on. `max_queue` jobs may wait inside a worker; more are refused."""
+    """Workers per endpoint, and what one takes on: `max_queue` jobs may wait inside a worker; more are refused."""
 
     min_workers: Annotated[int, pydantic.Field(ge=0)] = 0
     max_workers: Count = 2

@@ -38,7 +38,12 @@ class SynthAdapter(ABC):
         return len(audio_bytes) * 1000 // (self.sample_rate * self.channels * BYTES_PER_SAMPLE)
 
     async def stream(
-        self, text: str, *, voice: str, speed: float, **parameters: Any
+        self,
+        text: str,
+        *,
+        voice: str,
+        speed: float,
+        **parameters: Any,  # noqa: ARG002 - part of the promise
     ) -> AsyncIterator[bytes | PcmChunk]:
         """PCM as it is made. `parameters` are the job's own, already checked against the function's schema.
 
@@ -46,5 +51,5 @@ class SynthAdapter(ABC):
         """
         yield await self.synthesize(text, voice=voice, speed=speed)
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - optional
         """Release what `initialize` took. Called once, when the worker stops."""

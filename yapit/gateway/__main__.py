@@ -1,0 +1,25 @@
+"""`python -m yapit.gateway`."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from yapit.errors import ConfigurationError
+from yapit.gateway.app import create_app
+from yapit.gateway.settings import Settings
+
+
+def main() -> None:
+    try:
+        settings = Settings()
+        settings.check_bind()
+        app = create_app(settings)
+    except ConfigurationError as error:
+        sys.exit(f"gateway: {error}")
+    uvicorn.run(app, host=settings.gateway_host, port=settings.gateway_port, access_log=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What every processor does alike: bounds, deadlines, and holding a worker to the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import httpx
+import pydantic
+
+from yapit.contracts import AudioEvent, DoneEvent, ErrorEvent, Event, SynthesisJob
+from yapit.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    Overloaded,
+    SynthesisTimeout,
+    TruncatedStream,
+    UpstreamFailed,
+    from_code,
+)
+from yapit.gateway.routes import Route
+from yapit.gateway.settings import Settings
+
+MAX_WAITING_PER_PARALLEL = 4
+"""Jobs that may wait for a place, per place; more are answered 429."""
+
+
+class Options(pydantic.BaseModel):
+    """A processor class's own fields in its `tts_processors.json` entry. Unknown ones are refused."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What processors share: the settings, and the transport that reaches providers (None: the network)."""
+
+    settings: Settings
+    transport: httpx.AsyncBaseTransport | None = None
+
+
+class BaseTTSProcessor(ABC):
+    """Forwards synthesis jobs to workers through one provider's API.
+
+    A subclass implements `_events`, `is_ready` and, where it needs fields of its own, `Options`. The only code that
+    knows a provider's client API.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+
+    def __init__(self, route: Route, context: Context) -> None:
+        self.slug = route.slug
+        self.settings = context.settings
+        self.options = self._parse(route)
+        self._places = asyncio.Semaphore(route.max_parallel)
+        self._max_waiting = route.max_parallel * MAX_WAITING_PER_PARALLEL
+        self._waiting = 0
+        self.running_jobs = 0
+
+    async def stream(self, job: SynthesisJob) -> AsyncGenerator[AudioEvent | DoneEvent, None]:
+        """The job's audio in order, then its `DoneEvent`. Close it to cancel the job at the provider.
+
+        Raises whatever error the worker sent, `Overloaded`, `SynthesisTimeout` past the job's deadline (time spent by
+        the reader is not counted), `TruncatedStream` where audio is missing.
+        """
+        async with self._place(), aclosing(self._events(job)) as events:
+            remaining_s, next_seq = job.deadline_s, 0
+            clock = asyncio.get_running_loop().time
+            while True:
+                asked_at = clock()
+                try:
+                    async with asyncio.timeout(remaining_s):
+                        event = await anext(events, None)
+                except TimeoutError:
+                    raise SynthesisTimeout(f"{self.slug} did not finish within {job.deadline_s:g} s") from None
+                remaining_s -= clock() - asked_at
+                if event is None:
+                    raise TruncatedStream(f"{self.slug} stopped sending after {next_seq} pieces of audio")
+                if isinstance(event, ErrorEvent):
+                    raise from_code(event.code, event.message, retryable=event.retryable)
+                if isinstance(event, AudioEvent):
+                    if event.seq != next_seq:
+                        raise TruncatedStream(f"{self.slug} sent piece {event.seq} of the audio instead of {next_seq}")
+                    next_seq += 1
+                yield event
+                if isinstance(event, DoneEvent):
+                    return
+
+    @abstractmethod
+    def _events(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:
+        """The events as the worker sent them. Closing it must stop the work at the provider."""
+
+    @abstractmethod
+    async def is_ready(self) -> bool:
+        """Whether the provider answers for this endpoint; never raises for a provider that is down."""
+
+    async def close(self) -> None:  # noqa: B027 - optional
+        """Release connections, after the jobs that are being cancelled."""
+
+    @classmethod
+    def _parse(cls, route: Route) -> Any:
+        try:
+            return cls.Options.model_validate(route.options)
+        except pydantic.ValidationError as error:
+            raise ConfigurationError(
+                f"route {route.slug} ({cls.__name__}): {InvalidRequest.from_validation(error)}"
+            ) from None
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self._places.locked() and self._waiting >= self._max_waiting:
+            raise Overloaded(f"{self.slug} has {self.running_jobs} jobs running and {self._waiting} waiting")
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        self.running_jobs += 1
+        try:
+            yield
+        finally:
+            self.running_jobs -= 1
+            self._places.release()
+
+
+def json_object(response: httpx.Response, *, sender: str) -> dict[str, Any]:
+    """The JSON object that a provider answered with. Raises `UpstreamFailed` saying what came instead."""
+    try:
+        data = response.json()
+    except ValueError:
+        kind = response.headers.get("content-type", "no content type")
+        raise UpstreamFailed(f"{sender} answered {response.status_code} with {kind} instead of JSON") from None
+    if not isinstance(data, dict):
+        raise UpstreamFailed(f"{sender} answered {response.status_code} with a JSON {type(data).__name__}")
+    return data
+
+
+def retry_after_s(response: httpx.Response) -> float | None:
+    """`Retry-After` in seconds, where it is given as a number."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isdecimal() else None

@@ -1,0 +1,191 @@
+"""RunPod queue endpoints over their HTTP API, without the SDK: its client polls once a second (runpod 1.12.0).
+
+`POST /run`, then `GET /stream/{id}?wait=` until a final status: at most one request is out per job, and each returns as
+soon as there is a chunk. `/stream` hands every chunk out once, so after a lost answer the job's whole output is fetched
+when it is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+import httpx
+import pydantic
+
+from yapit.contracts import AudioEvent, DoneEvent, Event, SynthesisJob, parse_event
+from yapit.errors import (
+    ConfigurationError,
+    JobCancelled,
+    Overloaded,
+    SynthesisTimeout,
+    TruncatedStream,
+    UpstreamFailed,
+    UpstreamRefused,
+    WorkerUnavailable,
+    YapitError,
+)
+from yapit.gateway.processors.tts import base
+from yapit.gateway.routes import Route
+
+STREAM_WAIT_MS = 30_000
+"""How long one `/stream` call may be held: RunPod takes 1,000 to 300,000 (runpod-mcp); cold sync routes met a proxy
+timeout at 100 s (golden path 20)."""
+_UNFINISHED = {"IN_QUEUE", "IN_PROGRESS"}
+_MIN_TIMEOUT_MS, _MIN_TTL_MS = 5_000, 10_000  # RunPod's own lower bounds for a job's policy (docs)
+_CANCEL_TIMEOUT_S = 10.0
+
+
+class RunpodOptions(base.Options):
+    runpod_endpoint_id: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class RunpodProcessor(base.BaseTTSProcessor):
+    Options = RunpodOptions
+
+    def __init__(self, route: Route, context: base.Context) -> None:
+        super().__init__(route, context)
+        key = context.settings.runpod_api_key.get_secret_value()
+        if not key:
+            raise ConfigurationError(f"route {route.slug}: RUNPOD_API_KEY is not set")
+        self._base = f"{context.settings.runpod_api_base.rstrip('/')}/{self.options.runpod_endpoint_id}"
+        self._client = httpx.AsyncClient(
+            transport=context.transport,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(30.0, connect=5.0),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=route.max_parallel),
+        )
+        self._cancellations: set[asyncio.Task[None]] = set()
+
+    async def _events(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:
+        submission = asyncio.ensure_future(self._submit(job))
+        provider_id, is_final, next_seq = "", False, 0
+        try:
+            # shielded: a job that RunPod has taken must be cancelled there, and for that its id is needed
+            provider_id = await asyncio.shield(submission)
+            while not is_final:
+                answer = await self._poll(provider_id)
+                is_final = answer.get("status") not in _UNFINISHED
+                events = self._chunks(answer)
+                if is_final and not _is_whole(events, next_seq):
+                    events = await self._rest_of_output(provider_id, next_seq)
+                for event in events:
+                    next_seq += isinstance(event, AudioEvent)
+                    yield event
+        finally:
+            if not is_final:
+                self._cancel_soon(submission)
+
+    async def _submit(self, job: SynthesisJob) -> str:
+        limit_ms = int(job.deadline_s * 1000)
+        policy = {"executionTimeout": max(_MIN_TIMEOUT_MS, limit_ms), "ttl": max(_MIN_TTL_MS, limit_ms)}
+        answer = await self._call("POST", "/run", json={"input": job.parameters.payload(), "policy": policy})
+        if not isinstance(provider_id := answer.get("id"), str) or not provider_id.replace("-", "").isalnum():
+            raise UpstreamFailed(f"{self.slug}: RunPod accepted the job without giving it an id")
+        return provider_id
+
+    async def _poll(self, provider_id: str) -> dict[str, Any]:
+        """RunPod's next answer about the job; where one is lost, its final status without chunks."""
+        try:
+            return await self._call("GET", f"/stream/{provider_id}", params={"wait": STREAM_WAIT_MS})
+        except UpstreamRefused:
+            raise
+        except (UpstreamFailed, WorkerUnavailable):
+            return {"status": (await self._finished(provider_id)).get("status")}
+
+    def _chunks(self, answer: dict[str, Any]) -> list[Event]:
+        self._check_status(answer)
+        chunks = answer.get("stream", [])
+        if not isinstance(chunks, list) or not all(isinstance(chunk, dict) for chunk in chunks):
+            raise UpstreamFailed(f"{self.slug}: RunPod's stream answer has no list of chunks")
+        return [parse_event(chunk.get("output")) for chunk in chunks]
+
+    async def _rest_of_output(self, provider_id: str, next_seq: int) -> list[Event]:
+        """What has not been seen yet, from the whole output of a completed job."""
+        answer = await self._finished(provider_id)
+        self._check_status(answer)
+        output = answer.get("output")
+        if not isinstance(output, list):
+            raise TruncatedStream(f"{self.slug}: RunPod completed the job without its output")
+        events = [parse_event(item) for item in output]
+        return [event for event in events if not isinstance(event, AudioEvent) or event.seq >= next_seq]
+
+    async def _finished(self, provider_id: str) -> dict[str, Any]:
+        """The job's final status answer, however long it takes: the caller's deadline bounds it."""
+        while True:
+            answer = await self._call("GET", f"/status-sync/{provider_id}", params={"wait": STREAM_WAIT_MS})
+            if answer.get("status") not in _UNFINISHED:
+                return answer
+
+    def _check_status(self, answer: dict[str, Any]) -> None:
+        """Raises what the job's failure means, if it failed."""
+        status = answer.get("status")
+        if status in _UNFINISHED or status == "COMPLETED":
+            return
+        reason = str(answer.get("error", ""))[:300]
+        if status == "CANCELLED":
+            raise JobCancelled(f"{self.slug}: the job was cancelled at RunPod")
+        if status == "TIMED_OUT" or "executionTimeout" in reason or "timed out" in reason:
+            raise SynthesisTimeout(f"{self.slug}: RunPod gave up on the job: {reason or status}")
+        if status == "FAILED":
+            raise UpstreamFailed(f"{self.slug}: the job failed at RunPod")
+        raise UpstreamFailed(f"{self.slug}: RunPod reports the unknown status {status!r}")
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            # a held /stream answers within its wait; the margin is for the way
+            timeout = httpx.Timeout(STREAM_WAIT_MS / 1000 + 10, connect=5.0)
+            response = await self._client.request(method, self._base + path, timeout=timeout, **arguments)
+        except httpx.TransportError as error:
+            raise WorkerUnavailable(f"{self.slug}: RunPod cannot be reached ({type(error).__name__})") from error
+        if response.status_code != 200:
+            raise self._refusal(response)
+        return base.json_object(response, sender=f"{self.slug}: RunPod")
+
+    def _refusal(self, response: httpx.Response) -> YapitError:
+        status = response.status_code
+        if status in (401, 403):
+            return UpstreamRefused(f"{self.slug}: RunPod refused the API key ({status}); check RUNPOD_API_KEY")
+        if status == 404:
+            return UpstreamRefused(f"{self.slug}: RunPod knows no such endpoint or job (404); check runpod_endpoint_id")
+        if status == 429:
+            message = f"{self.slug}: RunPod limits the rate (429)"
+            return Overloaded(message, retry_after_s=base.retry_after_s(response))
+        if status >= 500:
+            return UpstreamFailed(f"{self.slug}: RunPod answered {status}")
+        return UpstreamRefused(f"{self.slug}: RunPod answered {status}")
+
+    def _cancel_soon(self, submission: asyncio.Future[str]) -> None:
+        """Cancel at RunPod without holding up whoever left; `close` waits for it."""
+        task = asyncio.create_task(self._cancel(submission))
+        self._cancellations.add(task)
+        task.add_done_callback(self._cancellations.discard)
+
+    async def _cancel(self, submission: asyncio.Future[str]) -> None:
+        try:
+            async with asyncio.timeout(_CANCEL_TIMEOUT_S):
+                provider_id = await submission
+                await self._call("POST", f"/cancel/{provider_id}")
+        except (YapitError, TimeoutError):
+            pass  # never submitted, over already, or out of reach: its policy ends it at RunPod
+
+    async def is_ready(self) -> bool:
+        try:
+            await self._call("GET", "/health")
+        except YapitError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._cancellations)
+        await self._client.aclose()
+
+
+def _is_whole(events: list[Event], next_seq: int) -> bool:
+    """Whether the events end the job and, if it went well, go on at `next_seq` without a gap."""
+    sequence = [event.seq for event in events if isinstance(event, AudioEvent)]
+    ended = bool(events) and not isinstance(events[-1], AudioEvent)
+    return ended and (
+        sequence == list(range(next_seq, next_seq + len(sequence))) or not isinstance(events[-1], DoneEvent)
+    )
