@@ -176,7 +176,9 @@ def _describe(problem: Any) -> str:
         return f"{field}: this field is required"
     if problem["type"] == "extra_forbidden":
         return f"{field}: no such field"
+    if problem["type"] == "string_unicode":
+        return f"{field}: holds a lone surrogate, which is no character; remove it"
     found = repr(problem["input"])
     if len(found) > 60:
         found = found[:57] + "..."
-    return f"{field}: {message[:1].lower()}{message[1:]} (found {found})" if field else message
+    return f"{field}: {message[:1].lower()}{message[1:]} (found {found})" if field else f"{message} (found {found})"

@@ -22,20 +22,20 @@ class TextPiece:
     start: int
 
 
-def check_text(text: str, *, max_characters: int) -> None:
-    """Refuse what no voice can speak.
+def check_text(text: str, *, max_characters: int, field: str = "text") -> None:
+    """Refuse what no voice can speak; `field` is what the caller calls the text.
 
     Raises `TextTooLong` (naming the limit), `NothingToSay` (no letter or digit) or `InvalidRequest` (U+0000, lone
     surrogates).
     """
     if len(text) > max_characters:
-        raise TextTooLong(f"text: {len(text):,} characters, the limit is {max_characters:,}", param="text")
+        raise TextTooLong(f"{field}: {len(text):,} characters, the limit is {max_characters:,}", param=field)
     for position, character in enumerate(text):
         if character == "\0" or "\ud800" <= character <= "\udfff":
             name = "U+0000" if character == "\0" else f"the lone surrogate U+{ord(character):04X}"
-            raise InvalidRequest(f"text: {name} at character {position} cannot be spoken; remove it", param="text")
+            raise InvalidRequest(f"{field}: {name} at character {position} cannot be spoken; remove it", param=field)
     if not is_speakable(text):
-        raise NothingToSay("text: there is no letter or digit to speak", param="text")
+        raise NothingToSay(f"{field}: there is no letter or digit to speak", param=field)
 
 
 def is_speakable(text: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -40,5 +41,17 @@ def create_app(settings: Settings | None = None, *, transport: httpx.AsyncBaseTr
     for module in (speech, models, health):
         app.include_router(module.router)
     errors.install(app)
+    app.openapi = _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(middleware.RequestMiddleware, api_keys=settings.api_keys)
     return app
+
+
+def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generated()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(speech.components())
+        return document
+
+    return openapi

@@ -99,7 +99,7 @@ async def create_speech(request: Request) -> Response:
     except pydantic.ValidationError as error:
         raise InvalidRequest.from_validation(error) from None
     model = await state.registry.model(speech.model)
-    check_text(speech.input, max_characters=MAX_INPUT_CHARACTERS)
+    check_text(speech.input, max_characters=MAX_INPUT_CHARACTERS, field="input")
     parameters = speech.parameters_for(model)
     model.check(parameters)
     job = SynthesisJob(request.state.request_id, model.slug, parameters, state.settings.request_timeout_s)
@@ -111,6 +111,12 @@ async def create_speech(request: Request) -> Response:
     if speech.stream_format == "sse":
         return StreamedResponse(_sse(prepend(first, events), len(speech.input)), media_type="text/event-stream")
     return StreamedResponse(_audio(prepend(first, events)), media_type=CONTENT_TYPES[speech.response_format])
+
+
+def components() -> dict[str, Any]:
+    """OpenAPI schemas of what this module reads by itself, by name."""
+    schema = SpeechRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs", {}), SpeechRequest.__name__: schema}
 
 
 async def _audio(events: AsyncGenerator[AudioEvent | DoneEvent, None]) -> AsyncGenerator[bytes, None]:

@@ -1,0 +1,57 @@
+# The front door. `make help` lists it; every target sets up what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+TEXT ?= Hello from a function that has no server.
+OUT ?= hello.wav
+MODEL ?= hibari
+VOICE ?=
+SPEED ?= 1.0
+SPECS := $(wildcard functions/*/pyproject.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help say emulate test check format bench new-function install setup lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+say: .venv/.run  ## speak: make say TEXT="Hello." OUT=hello.wav [MODEL= VOICE= SPEED=]
+	@$(BIN)/python -m infra.local say "$$SAY_TEXT" --out "$(OUT)" --model "$(MODEL)" --voice "$(VOICE)" --speed "$(SPEED)"
+say: export SAY_TEXT = $(TEXT)
+
+emulate: .venv/.run  ## emulator and gateway on loopback, until Ctrl-C
+	@$(BIN)/python -m infra.local emulate
+
+test: .venv/.dev  ## the tests: make test [ARGS="-k name"]
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev  ## style, types, import rules
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy && $(BIN)/lint-imports
+
+format: .venv/.dev  ## put the code into shape
+	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+bench: .venv/.dev  ## measure ourselves and others side by side, into docs/benchmarks.md
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]' && $(BIN)/python -m tests.bench
+
+new-function: .venv/.run  ## a new function from the template: make new-function NAME=x
+	@$(BIN)/python -m infra.new_function "$(NAME)"
+
+install: .venv/.run  ## what one function needs: make install FUNCTION=x
+	$(BIN)/python -m infra.dependencies $(FUNCTION) | $(BIN)/pip install -q -c constraints.txt -r /dev/stdin
+
+setup: .venv/.dev  ## the environment, with everything that tests need
+
+lock: .venv/.dev  ## write constraints.txt from what is installed
+	$(BIN)/pip freeze --exclude-editable > constraints.txt
+
+clean:  ## remove the environment
+	rm -rf .venv
+
+.venv/.run: pyproject.toml constraints.txt $(SPECS)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[gateway]'
+	$(BIN)/python -m infra.dependencies | $(BIN)/pip install -q -c constraints.txt -r /dev/stdin && touch $@
+
+.venv/.dev: .venv/.run
+	$(BIN)/pip install -q -c constraints.txt -e '.[gateway,runpod,dev]' && touch $@
