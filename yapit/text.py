@@ -50,21 +50,32 @@ def split_text(text: str, *, max_characters: int, by_sentence: bool, language: s
     sentence over the limit is cut after a clause mark, else between words, else anywhere. Every letter and digit of
     `text` is in exactly one piece. Splitting a piece again with the same arguments gives that piece.
     """
-    spans = [part for start, end in _sentences(text, language) for part in _shorten(text, start, end, max_characters)]
+    spans = list(_cut(text, 0, len(text), max_characters, language))
     spans = _attach_unspeakable(text, spans, max_characters)
     if not by_sentence:
         spans = _pack(spans, max_characters)
     return [TextPiece(text[start:end], start) for start, end in spans if is_speakable(text[start:end])]
 
 
-def _sentences(text: str, language: str) -> Iterator[tuple[int, int]]:
-    position = 0
-    for sentence in sentencex.segment(language, text):
-        # a single line break inside a paragraph is a wrapped line; two are a new paragraph, which sentencex cuts at
-        yield _strip(text, position, position + len(sentence))
+def _cut(text: str, start: int, end: int, max_characters: int, language: str) -> Iterator[tuple[int, int]]:
+    parts = list(_sentences(text, start, end, language))
+    if len(parts) <= 1:
+        parts = list(_shorten(text, start, end, max_characters))
+    if len(parts) <= 1:
+        yield from parts
+        return
+    for first, last in parts:
+        # once more, by itself: where a sentence ends depends on what stands around it (an open quotation mark)
+        yield from _cut(text, first, last, max_characters, language)
+
+
+def _sentences(text: str, start: int, end: int, language: str) -> Iterator[tuple[int, int]]:
+    position = start
+    for sentence in sentencex.segment(language, text[start:end]):
+        span = _strip(text, position, position + len(sentence))
+        if span[0] < span[1]:
+            yield span
         position += len(sentence)
-    if position < len(text):
-        yield _strip(text, position, len(text))
 
 
 def _strip(text: str, start: int, end: int) -> tuple[int, int]:
@@ -76,6 +87,7 @@ def _strip(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _shorten(text: str, start: int, end: int, max_characters: int) -> Iterator[tuple[int, int]]:
+    start, end = _strip(text, start, end)
     while end - start > max_characters:
         cut = _last_cut(text, start, start + max_characters)
         yield _strip(text, start, cut)
