@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -33,7 +32,7 @@ _PROCESSORS = "yapit.gateway.processors.tts"
 
 
 def emulator_routes(committed: list[dict[str, Any]], specs: dict[str, FunctionSpec], port: int) -> list[dict[str, Any]]:
-    """The committed routes with local workers at `port`, and two routes (plain HTTP, RunPod) per function without any."""
+    """The committed routes with local workers at `port`, and two (plain HTTP, RunPod) per function without any."""
     base = f"http://127.0.0.1:{port}/workers"
     default = f"http://127.0.0.1:{EMULATOR_PORT}/workers"
     routes = [
@@ -93,7 +92,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < give_up_at:
         if process.poll() is not None:
-            raise ConfigurationError(f"{shlex.join(map(str, process.args))} ended with {process.returncode}; see above")
+            raise ConfigurationError(f"a process ended with {process.returncode}; see above")
         try:
             httpx.get(url, timeout=1.0)
         except httpx.TransportError:
@@ -124,7 +123,8 @@ def emulate(gateway_port: int, emulator_port: int) -> None:
     _check_free(emulator_port, "EMULATOR_PORT")
     with running(gateway_port, emulator_port) as url:
         models = [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]]
-        print(f"""
+        print(
+            f"""
 gateway   {url}/v1   (docs at {url}/docs)
 RunPod    http://127.0.0.1:{emulator_port}/v2/<endpoint>   API key: {EMULATOR_API_KEY}
 workers   http://127.0.0.1:{emulator_port}/workers/<function>
@@ -133,7 +133,9 @@ models    {", ".join(models)}
 Try, from another terminal:
   make say TEXT="Hello from a function that has no server." OUT=hello.wav
   curl {url}/v1/audio/speech -d '{{"model": "tts-1", "voice": "alloy", "input": "Hello there."}}' -o hello.mp3
-Ctrl-C stops it.""", flush=True)
+Ctrl-C stops it.""",
+            flush=True,
+        )
         signal.pause()  # ends by KeyboardInterrupt, or returns when one of the two processes dies
     raise ConfigurationError("a process ended by itself; see above")
 

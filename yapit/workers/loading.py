@@ -35,7 +35,7 @@ def load_runner(adapter_class: str) -> Runner:
     Raises `ConfigurationError` saying what was found instead of an adapter.
     """
     cls = _import(adapter_class)
-    folder = Path(sys.modules[cls.__module__].__file__ or "").parent
+    folder = Path(sys.modules[adapter_class.rpartition(".")[0]].__file__ or "").parent
     spec = FunctionSpec.load(folder) if _is_function(folder) else _default_spec(cls)
     try:
         adapter = cls()

@@ -1,0 +1,85 @@
+"""Time, injected: real, or moved by a test."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+SETTLE_TURNS = 20
+"""Turns of the event loop after each timer, so that what it woke has run before the next one fires."""
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since some fixed moment."""
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` after `delay_s` seconds."""
+
+
+class RealClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
+        return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+class _VirtualTimer:
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class VirtualClock:
+    """Stands still until `advance` moves it: a day passes in milliseconds."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._order = itertools.count()
+        self._timers: list[tuple[float, int, _VirtualTimer]] = []
+
+    def now(self) -> float:
+        return self._now_s
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
+        timer = _VirtualTimer(callback)
+        heapq.heappush(self._timers, (self._now_s + max(0.0, delay_s), next(self._order), timer))
+        return timer
+
+    async def advance(self, seconds: float) -> None:
+        """Fire every timer that falls due, in order, including those that fired ones set up."""
+        end_s = self._now_s + seconds
+        await _settle()
+        while self._timers and self._timers[0][0] <= end_s:
+            self._now_s, _, timer = heapq.heappop(self._timers)
+            if timer.callback is not None:
+                timer.callback()
+                await _settle()
+        self._now_s = end_s
+        await _settle()
+
+
+async def _settle() -> None:
+    for _ in range(SETTLE_TURNS):
+        await asyncio.sleep(0)
+
+
+async def sleep(clock: Clock, seconds: float) -> None:
+    """Sleep on that clock."""
+    done = asyncio.Event()
+    timer = clock.call_later(seconds, done.set)
+    try:
+        await done.wait()
+    finally:
+        timer.cancel()

@@ -1,0 +1,157 @@
+"""A job and its states. It knows no provider: what a provider adds stands in `labels`.
+
+    QUEUED ──start──▶ RUNNING ──▶ COMPLETED | FAILED | CANCELLED | TIMED_OUT
+      ▲                 │
+      └────requeue──────┘
+
+Exactly one terminal state is reached; whatever arrives later is ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from emulator.engine.clock import Clock
+
+
+class JobState(enum.Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class Job:
+    """One job. Times are seconds of `clock`; `None` until they happen."""
+
+    def __init__(
+        self,
+        job_id: str,
+        job_input: Any,
+        clock: Clock,
+        *,
+        execution_timeout_s: float | None = None,
+        low_priority: bool = False,
+        labels: dict[str, Any] | None = None,
+    ) -> None:
+        self.job_id, self.input = job_id, job_input
+        self.execution_timeout_s, self.low_priority = execution_timeout_s, low_priority
+        self.labels = labels or {}
+        self.state = JobState.QUEUED
+        self.submitted_at = clock.now()
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        self.worker_id: str | None = None
+        self.retries = 0
+        self.output: Any = None
+        self.error: str | None = None
+        self._clock = clock
+        self._chunks: list[Any] = []
+        self._waiters: set[asyncio.Future[bool]] = set()
+        self.on_final: list[Callable[[Job], object]] = []
+
+    # what a worker tells
+
+    def start(self, worker_id: str) -> bool:
+        """Claim a queued job for a worker. False if it is not to be had any more."""
+        if self.state is not JobState.QUEUED:
+            return False
+        self.state, self.worker_id, self.started_at = JobState.RUNNING, worker_id, self._clock.now()
+        self._notify()
+        return True
+
+    def add_chunk(self, chunk: Any) -> None:
+        """A piece of output, for whoever streams."""
+        if self.state is JobState.RUNNING:
+            self._chunks.append(chunk)
+            self._notify()
+
+    def progress(self, output: Any) -> None:
+        """An interim output, replaced by the next one or the result."""
+        if self.state is JobState.RUNNING:
+            self.output = output
+            self._notify()
+
+    def complete(self, output: Any) -> bool:
+        return self._finish(JobState.COMPLETED, output=output)
+
+    def fail(self, error: str, output: Any = None) -> bool:
+        return self._finish(JobState.FAILED, error=error, output=output)
+
+    def cancel(self) -> bool:
+        return self._finish(JobState.CANCELLED)
+
+    def time_out(self, error: str) -> bool:
+        return self._finish(JobState.TIMED_OUT, error=error)
+
+    def requeue(self) -> bool:
+        """Back into the queue after its worker was lost; what that worker had sent is void."""
+        if self.state is not JobState.RUNNING:
+            return False
+        self.retries += 1
+        self._reset()
+        return True
+
+    def retry(self) -> bool:
+        """Once more from the start, under the same id. False unless the job failed or timed out."""
+        if self.state not in (JobState.FAILED, JobState.TIMED_OUT):
+            return False
+        self.retries += 1
+        self._reset()
+        return True
+
+    # what a client asks
+
+    @property
+    def has_chunks(self) -> bool:
+        return bool(self._chunks)
+
+    def drain(self) -> list[Any]:
+        """The chunks since the last call; there is one cursor, so each is handed out once."""
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for the next change, at most `timeout_s` seconds of the clock. Whether there was one."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        timer = self._clock.call_later(timeout_s, lambda: _settle(waiter, False))
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(waiter)
+
+    def _finish(self, state: JobState, *, error: str | None = None, output: Any = None) -> bool:
+        if self.state.is_final:
+            return False
+        self.state, self.error, self.output, self.finished_at = state, error, output, self._clock.now()
+        self._notify()
+        for callback in self.on_final:
+            callback(self)
+        return True
+
+    def _reset(self) -> None:
+        self.state, self.worker_id = JobState.QUEUED, None
+        self.started_at = self.finished_at = None
+        self.output = self.error = None
+        self._chunks.clear()
+        self._notify()
+
+    def _notify(self) -> None:
+        for waiter in self._waiters:
+            _settle(waiter, True)
+
+
+def _settle(waiter: asyncio.Future[bool], has_changed: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(has_changed)

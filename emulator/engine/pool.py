@@ -1,0 +1,287 @@
+"""The workers of one endpoint: started when jobs wait, stopped when idle, replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from emulator.engine.clock import Clock, Timer
+from emulator.engine.jobs import Job, JobState
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 2
+"""A job whose worker is lost runs once more, then fails."""
+EXECUTION_TIMEOUT_ERROR = "executionTimeout exceeded"
+MAX_LOG_ENTRIES = 10_000
+
+
+class Worker(Protocol):
+    """Serves jobs, several at a time. Made idle; `start` is its cold start."""
+
+    async def start(self) -> None: ...
+
+    async def run(self, job: Job) -> None:
+        """Serve a running job until it is final. Cancelled when the job is. Raises `WorkerLost` if the worker died."""
+
+    async def stop(self) -> None: ...
+
+
+class WorkerLost(Exception):
+    """The worker died, and with it every job that it was serving."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How an endpoint scales. `concurrency` is per worker."""
+
+    min_workers: int = 0
+    max_workers: int = 3
+    concurrency: int = 1
+    idle_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """What a worker did, and when (seconds of the clock)."""
+
+    at_s: float
+    worker_id: str
+    event: str
+    job_id: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Slot:
+    worker_id: str
+    worker: Worker
+    is_ready: bool = False
+    jobs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    idle_timer: Timer | None = None
+    starting: asyncio.Task[None] | None = None
+
+
+class WorkerPool:
+    """First in, first out; a job goes to the ready worker that serves the fewest."""
+
+    def __init__(
+        self, make_worker: Callable[[str], Worker], limits: PoolLimits, clock: Clock, *, max_queue: int = 10_000
+    ) -> None:
+        self.limits, self.max_queue = limits, max_queue
+        self.log: deque[LogEntry] = deque(maxlen=MAX_LOG_ENTRIES)
+        self.finished: Counter[JobState] = Counter()
+        self.retried = 0
+        self._make_worker, self._clock = make_worker, clock
+        self._queue: deque[Job] = deque()
+        self._slots: list[_Slot] = []
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+        self._failed_starts = 0
+        self._is_closed = False
+
+    def open(self) -> None:
+        """Start the workers that are always there."""
+        self._scale()
+
+    async def close(self) -> None:
+        """Stop every worker; running jobs end as cancelled."""
+        self._is_closed = True
+        for job in [*self._queue]:
+            job.cancel()
+        self._queue.clear()
+        for slot in [*self._slots]:
+            self._retire(slot, "closed")
+        while self._stopping:
+            await asyncio.gather(*self._stopping, return_exceptions=True)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._queue) >= self.max_queue
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        return sum(len(slot.jobs) for slot in self._slots)
+
+    def workers(self) -> Counter[str]:
+        """How many workers there are by state: initializing, idle, running."""
+        return Counter(_state(slot) for slot in self._slots)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job and see to it that it runs."""
+        if self._ended not in job.on_final:
+            job.on_final.append(self._ended)
+        self._queue.append(job)
+        self._dispatch()
+
+    def cancel(self, job: Job) -> bool:
+        """Cancel a queued or running job. False if it was over."""
+        return job.cancel()
+
+    def purge(self) -> int:
+        """Cancel every queued job; how many there were."""
+        jobs = list(self._queue)
+        for job in jobs:
+            self.cancel(job)
+        return len(jobs)
+
+    def retry(self, job: Job) -> bool:
+        if not job.retry():
+            return False
+        self.retried += 1
+        self.submit(job)
+        return True
+
+    def _dispatch(self) -> None:
+        while self._queue:
+            ready = [s for s in self._slots if s.is_ready and len(s.jobs) < self.limits.concurrency]
+            if not ready:
+                break
+            job = self._queue.popleft()
+            slot = min(ready, key=lambda s: len(s.jobs))
+            if job.start(slot.worker_id):
+                self._run(slot, job)
+        self._scale()
+
+    def _scale(self) -> None:
+        if self._is_closed:
+            return
+        starting = sum(not slot.is_ready for slot in self._slots)
+        waiting = sum(not job.low_priority for job in self._queue) or (1 if self._queue and not self._slots else 0)
+        wanted = max(self.limits.min_workers - len(self._slots), waiting - starting * self.limits.concurrency)
+        for _ in range(min(wanted, self.limits.max_workers - len(self._slots))):
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        worker_id = f"worker-{next(self._numbers)}"
+        slot = _Slot(worker_id, self._make_worker(worker_id))
+        self._slots.append(slot)
+        self._note(slot, "starting")
+        slot.starting = asyncio.create_task(self._start(slot))
+
+    async def _start(self, slot: _Slot) -> None:
+        try:
+            await slot.worker.start()
+        except Exception as error:
+            logger.error("worker %s failed to start: %s", slot.worker_id, error)
+            self._failed_starts += 1
+            self._retire(slot, "failed to start")
+            self._give_up_after_failed_start(error)
+            return
+        self._failed_starts = 0
+        slot.is_ready = True
+        self._note(slot, "ready")
+        self._dispatch()
+        self._watch_idleness(slot)
+
+    def _give_up_after_failed_start(self, error: Exception) -> None:
+        """A crash loop would run for ever: the jobs that waited for it fail, saying why."""
+        if self._slots or self._failed_starts < MAX_ATTEMPTS:
+            self._scale()
+            return
+        self._failed_starts = 0
+        while self._queue:
+            job = self._queue.popleft()
+            job.fail(f"the worker failed to start {MAX_ATTEMPTS} times: {error}")
+
+    def _run(self, slot: _Slot, job: Job) -> None:
+        if slot.idle_timer:
+            slot.idle_timer.cancel()
+            slot.idle_timer = None
+        self._note(slot, "job", job.job_id)
+        task = asyncio.create_task(self._serve(slot, job))
+        slot.jobs[job.job_id] = task
+        task.add_done_callback(lambda _: self._served(slot, job))
+
+    async def _serve(self, slot: _Slot, job: Job) -> None:
+        timer = None
+        if job.execution_timeout_s is not None:
+            timer = self._clock.call_later(job.execution_timeout_s, lambda: job.fail(EXECUTION_TIMEOUT_ERROR))
+        try:
+            await slot.worker.run(job)
+        except WorkerLost as error:
+            self._lost(slot, str(error))
+        except asyncio.CancelledError:
+            if self._is_closed:
+                job.cancel()  # otherwise the job ended from outside, or its worker was lost and it runs again
+        except Exception as error:
+            logger.exception("worker %s broke", slot.worker_id)
+            self._lost(slot, str(error))
+        finally:
+            if timer:
+                timer.cancel()
+
+    def _served(self, slot: _Slot, job: Job) -> None:
+        slot.jobs.pop(job.job_id, None)
+        self._note(slot, "done", job.job_id)
+        if job.state is JobState.RUNNING:
+            self._attempt_again(job)
+        self._dispatch()
+        self._watch_idleness(slot)
+
+    def _lost(self, slot: _Slot, reason: str) -> None:
+        logger.warning("worker %s lost: %s", slot.worker_id, reason)
+        self._retire(slot, "lost")
+
+    def _attempt_again(self, job: Job) -> None:
+        if job.retries + 1 >= MAX_ATTEMPTS:
+            job.fail(f"job timed out after {job.retries} retries")
+        elif job.requeue():
+            self.retried += 1
+            self._queue.appendleft(job)
+
+    def _watch_idleness(self, slot: _Slot) -> None:
+        if slot in self._slots and not slot.jobs and slot.idle_timer is None:
+            slot.idle_timer = self._clock.call_later(self.limits.idle_timeout_s, lambda: self._idled(slot))
+
+    def _idled(self, slot: _Slot) -> None:
+        slot.idle_timer = None
+        if not slot.jobs and len(self._slots) > self.limits.min_workers:
+            self._retire(slot, "idle")
+
+    def _retire(self, slot: _Slot, reason: str) -> None:
+        if slot not in self._slots:
+            return
+        self._slots.remove(slot)
+        self._note(slot, reason)
+        if slot.idle_timer:
+            slot.idle_timer.cancel()
+        task = asyncio.create_task(self._stop(slot))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def _stop(self, slot: _Slot) -> None:
+        if slot.starting and not slot.starting.done():
+            slot.starting.cancel()
+        for task in [*slot.jobs.values()]:
+            if task is not asyncio.current_task():
+                task.cancel()
+        await slot.worker.stop()
+        self._note(slot, "stopped")
+
+    def _ended(self, job: Job) -> None:
+        """However a job ended: nobody works on it any more, and it waits nowhere."""
+        self.finished[job.state] += 1
+        if job in self._queue:
+            self._queue.remove(job)
+        for slot in self._slots:
+            task = slot.jobs.get(job.job_id)
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+
+    def _note(self, slot: _Slot, event: str, job_id: str | None = None) -> None:
+        self.log.append(LogEntry(self._clock.now(), slot.worker_id, event, job_id))
+
+
+def _state(slot: _Slot) -> str:
+    if not slot.is_ready:
+        return "initializing"
+    return "running" if slot.jobs else "idle"

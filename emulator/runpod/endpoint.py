@@ -1,0 +1,129 @@
+"""One RunPod queue endpoint: its jobs, its workers, and how they look in RunPod's JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from typing import Any
+
+from emulator.engine.clock import Clock
+from emulator.engine.jobs import Job, JobState
+from emulator.engine.pool import WorkerPool
+from emulator.engine.store import JobStore
+from emulator.runpod import facts
+
+logger = logging.getLogger(__name__)
+
+
+class BadRequest(Exception):
+    """The request cannot become a job; the message is for whoever sent it."""
+
+
+class Endpoint:
+    def __init__(self, endpoint_id: str, pool: WorkerPool, clock: Clock) -> None:
+        self.endpoint_id, self.pool = endpoint_id, pool
+        self.jobs = JobStore(clock)
+        self._clock = clock
+
+    def submit(self, body: Any, *, is_sync: bool) -> Job:
+        """Make and queue the job of a `/run` or `/runsync` body. Raises `BadRequest`."""
+        if not isinstance(body, dict) or "input" not in body:
+            raise BadRequest("the body must be an object with the key 'input'")
+        policy = body.get("policy") or {}
+        if not isinstance(policy, dict):
+            raise BadRequest("policy must be an object")
+        timeout_ms = _milliseconds(
+            policy, "executionTimeout", facts.EXECUTION_TIMEOUT_MS, facts.EXECUTION_TIMEOUT_RANGE_MS
+        )
+        ttl_ms = _milliseconds(policy, "ttl", facts.TTL_MS, facts.TTL_RANGE_MS)
+        prefix = facts.SYNC_ID_PREFIX if is_sync else ""
+        job = Job(
+            f"{prefix}{uuid.uuid4()}{facts.ID_SUFFIX}",
+            body["input"],
+            self._clock,
+            execution_timeout_s=timeout_ms / 1000,
+            low_priority=bool(policy.get("lowPriority")),
+            labels={"webhook": body.get("webhook"), "ttl_s": ttl_ms / 1000},
+        )
+        retention_s = facts.RUNSYNC_RETENTION_S if is_sync else facts.RUN_RETENTION_S
+        self.jobs.add(job, ttl_s=ttl_ms / 1000, retention_s=retention_s)
+        if body["input"] == {}:
+            logger.warning("job %s has the empty input {}: at RunPod its worker never gets it", job.job_id)
+            job.fail(facts.EMPTY_INPUT_ERROR)
+        else:
+            self.pool.submit(job)
+        return job
+
+    def retry(self, job: Job) -> bool:
+        """Run a failed job again under its id."""
+        if not self.pool.retry(job):
+            return False
+        self.jobs.revive(job, ttl_s=job.labels["ttl_s"])
+        return True
+
+    def status(self, job: Job) -> dict[str, Any]:
+        """RunPod's account of a job: keys in alphabetical order, absent ones left out [LIVE 15, 23]."""
+        answer: dict[str, Any] = {"id": job.job_id, "status": facts.STATUS[job.state]}
+        if job.started_at is not None:
+            answer["delayTime"] = _ms(job.started_at - job.submitted_at)
+            if job.finished_at is not None:
+                answer["executionTime"] = _ms(job.finished_at - job.started_at)
+        if job.worker_id is not None and job.state is not JobState.CANCELLED:
+            answer["workerId"] = job.worker_id
+        if job.retries:
+            answer["retries"] = job.retries
+        if job.error is not None:
+            answer["error"] = job.error
+        if job.output is not None:
+            answer["output"] = job.output
+        return dict(sorted(answer.items()))
+
+    def chunks(self, job: Job) -> dict[str, Any]:
+        """What `/stream` answers: the chunks since the last call, those above 1 MB split."""
+        stream = [{"output": part} for chunk in job.drain() for part in _split(chunk)]
+        answer: dict[str, Any] = {"status": facts.STATUS[job.state], "stream": stream}
+        if job.error is not None:
+            answer["error"] = job.error
+        return answer
+
+    def health(self) -> dict[str, Any]:
+        finished, workers = self.pool.finished, self.pool.workers()
+        return {
+            "jobs": {
+                "completed": finished[JobState.COMPLETED],
+                "failed": finished[JobState.FAILED] + finished[JobState.TIMED_OUT],
+                "inProgress": self.pool.running,
+                "inQueue": self.pool.queued,
+                "retried": self.pool.retried,
+            },
+            "workers": {
+                "idle": workers["idle"],
+                "initializing": workers["initializing"],
+                "ready": workers["idle"] + workers["running"],
+                "running": workers["running"],
+                "throttled": 0,
+                "unhealthy": 0,
+            },
+        }
+
+
+def _milliseconds(policy: dict[str, Any], key: str, default: int, bounds: tuple[int, int]) -> int:
+    value = policy.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not bounds[0] <= value <= bounds[1]:
+        raise BadRequest(f"policy.{key} must be {bounds[0]} to {bounds[1]} milliseconds, found {value!r}")
+    return value
+
+
+def _split(chunk: Any) -> list[Any]:
+    """A text chunk above the limit in several; anything else larger than it is refused at RunPod."""
+    if isinstance(chunk, str) and len(chunk) > facts.STREAM_CHUNK_BYTES:
+        size = facts.STREAM_CHUNK_BYTES
+        return [chunk[start : start + size] for start in range(0, len(chunk), size)]
+    if len(json.dumps(chunk)) > facts.STREAM_CHUNK_BYTES:
+        logger.warning("a stream chunk of over %d bytes: RunPod splits it", facts.STREAM_CHUNK_BYTES)
+    return [chunk]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

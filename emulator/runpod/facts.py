@@ -1,0 +1,64 @@
+"""What RunPod does, each number with where it is known from. Marks: [DOCS] its documentation, [SDK] runpod 1.12.0,
+[LIVE] captures from production by RunPod's staff, [MCP] its own MCP server, [?] not verified: correct it here after one
+capture with a real key."""
+
+from emulator.engine.jobs import JobState
+
+STATUS = {
+    JobState.QUEUED: "IN_QUEUE",
+    JobState.RUNNING: "IN_PROGRESS",
+    JobState.COMPLETED: "COMPLETED",
+    JobState.FAILED: "FAILED",
+    JobState.CANCELLED: "CANCELLED",
+    JobState.TIMED_OUT: "TIMED_OUT",
+}  # [SDK] the six names; FINAL_STATES leaves out CANCELLED
+
+ID_SUFFIX = "-u1"  # [LIVE 23] `<uuid>-u2`; also -u1, -e1, -e2
+SYNC_ID_PREFIX = "sync-"  # [LIVE 23]
+
+RUN_BODY_BYTES = 10 * 1024 * 1024  # [DOCS]
+RUNSYNC_BODY_BYTES = 20 * 1024 * 1024  # [DOCS]
+STREAM_CHUNK_BYTES = 1_000_000  # [DOCS] 1 MB per chunk; larger ones are split
+
+WAIT_MIN_MS, WAIT_MAX_MS = 1_000, 300_000  # [DOCS] for /runsync; [MCP] for /stream
+RUNSYNC_WAIT_MS = 90_000  # [DOCS] default
+STATUS_SYNC_WAIT_MS = 90_000  # [?] as /runsync
+STREAM_WAIT_MS = 10_000  # [MCP] an empty reply is held this long by default
+
+EXECUTION_TIMEOUT_MS = 600_000  # [DOCS] default
+EXECUTION_TIMEOUT_RANGE_MS = (5_000, 7 * 86_400_000)  # [DOCS]
+TTL_MS = 86_400_000  # [DOCS] default, counted from submission
+TTL_RANGE_MS = (10_000, 7 * 86_400_000)  # [DOCS]
+RUN_RETENTION_S = 30 * 60.0  # [DOCS] after completion of /run
+RUNSYNC_RETENTION_S = 60.0  # [DOCS] after completion of /runsync
+
+WEBHOOK_DELAYS_S = (0.0, 5.0, 20.0)  # [LIVE 16] seen at +0, +5 and +20 s; the documentation says 10 s apart
+
+UNAUTHORIZED = {"error": "unauthorized"}  # [?] body of a 401
+NOT_FOUND_JOB = {"error": "job not found"}  # [?] body of a 404
+NOT_FOUND_ENDPOINT = {"error": "endpoint not found"}  # [?] body of a 404
+EMPTY_INPUT_ERROR = "job timed out after 1 retries"  # [LIVE 15] `{"input": {}}` ends like this
+
+OPERATIONS = {
+    "POST /v2/{id}/run": True,
+    "POST /v2/{id}/runsync": True,
+    "GET|POST /v2/{id}/status/{job}": True,
+    "GET|POST /v2/{id}/status-sync/{job}": True,
+    "GET|POST /v2/{id}/stream/{job}": True,
+    "POST /v2/{id}/cancel/{job}": True,
+    "POST /v2/{id}/retry/{job}": True,
+    "POST /v2/{id}/purge-queue": True,
+    "GET /v2/{id}/health": True,
+    "webhook": True,
+    "GET /v2/{id}/metrics": False,
+    "GET /v2/{id}/requests": False,
+    "POST /v2/{id}/batch": False,
+    "/v2/{id}/openai/v1/*": False,
+    "load-balancing endpoints": False,
+    "rate limits": False,
+    "s3Config": False,
+    "webhookV2": False,
+    "worker API (job-take, job-done, …)": False,
+    "management API": False,
+}
+"""Every operation that is known of, and whether it is here; the rest answers 501."""

@@ -1,0 +1,3 @@
+from tests.adapters import Tone
+
+__all__ = ["Tone"]
