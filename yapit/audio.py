@@ -200,8 +200,8 @@ class _Compressed:
     """FLAC, MP3, Ogg Opus or ADTS AAC.
 
     MP3 and AAC encoders put silence in front and behind. MP3 says so in its first frame, and surplus frames at the end
-    are dropped; ADTS cannot say so, so its priming frame is left out (the first 1,024 samples are then faded in). FFmpeg's own
-    demuxer needs three ADTS frames, so AAC of less than 0.15 s may not open there.
+    are dropped; ADTS cannot say so, so its priming frame is left out (the first 1,024 samples are then faded in).
+    FFmpeg wants to see three ADTS frames, so AAC of less than 0.15 s may not open there.
     """
 
     def __init__(self, codec: Codec, sample_rate: int, channels: int) -> None:

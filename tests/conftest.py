@@ -1,0 +1,116 @@
+"""Servers for tests that need real sockets, and the functions of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from emulator.app import Emulator
+from yapit.gateway.app import create_app
+from yapit.gateway.settings import Settings
+
+TEST_FUNCTIONS = Path(__file__).parent / "functions"
+PROCESSORS = "yapit.gateway.processors.tts"
+API_KEY = "emulator"
+
+
+@contextmanager
+def serve(make_app: Callable[[], Any]) -> Iterator[tuple[str, uvicorn.Server]]:
+    """An ASGI app on a real socket, in a thread with an event loop of its own; made there, closed there."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    started = threading.Event()
+    holder: dict[str, Any] = {}
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            started.set()
+
+    async def main() -> None:
+        holder["loop"] = asyncio.get_running_loop()
+        config = uvicorn.Config(make_app(), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        holder["server"] = Announcing(config)
+        await holder["server"].serve(sockets=[listener])
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            holder["error"] = error
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    started.wait(30)
+    if "error" in holder:
+        raise holder["error"]
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", holder["server"]
+    finally:
+        holder["server"].should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+@dataclass
+class Stack:
+    """A gateway over an emulator, both on real sockets."""
+
+    url: str
+    emulator_url: str
+    emulator: Emulator
+
+
+def routes_of(emulator_url: str, functions: list[str]) -> list[dict[str, Any]]:
+    routes: list[dict[str, Any]] = []
+    for name in functions:
+        worker = {"worker_url": f"{emulator_url}/workers/{name}", "processor": f"{PROCESSORS}.local.LocalProcessor"}
+        queue = {"runpod_endpoint_id": name, "processor": f"{PROCESSORS}.runpod.RunpodProcessor"}
+        routes += [{"slug": name, **worker}, {"slug": f"{name}-runpod", "function": name, **queue}]
+    return routes
+
+
+@contextmanager
+def running_stack(functions_dir: Path, folder: Path, routes: list[dict[str, Any]] | None = None) -> Iterator[Stack]:
+    made: list[Emulator] = []
+
+    def make_emulator() -> Any:
+        made.append(Emulator(functions_dir, api_key=API_KEY))
+        return made[0].app
+
+    with ExitStack() as stack:
+        emulator_url, _ = stack.enter_context(serve(make_emulator))
+        routes = routes or routes_of(emulator_url, list(made[0].specs))
+        for route in routes:
+            if route.get("worker_url", "").startswith("/"):
+                route["worker_url"] = emulator_url + route["worker_url"]
+        routes_file = folder / "tts_processors.json"
+        routes_file.write_text(json.dumps(routes))
+        settings = Settings(
+            _env_file=None,
+            tts_processors_file=routes_file,
+            functions_dir=functions_dir,
+            runpod_api_base=f"{emulator_url}/v2",
+            runpod_api_key=API_KEY,
+        )
+        url, _ = stack.enter_context(serve(lambda: create_app(settings)))
+        yield Stack(url, emulator_url, made[0])
+
+
+@pytest.fixture(scope="session")
+def tone_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The gateway over the tests' own functions."""
+    with running_stack(TEST_FUNCTIONS, tmp_path_factory.mktemp("routes")) as stack:
+        yield stack
