@@ -9,7 +9,7 @@ from typing import Any
 
 from yapit.contracts import PcmChunk
 from yapit.errors import UnknownVoice
-from yapit.workers.adapters import SynthAdapter
+from yapit.workers.adapters.base import SynthAdapter
 
 from .engine import engine
 from .library import DEFAULT_PITCH, DEFAULT_RANGE, DEFAULT_VOLUME, SAMPLE_RATE, SpeechSettings

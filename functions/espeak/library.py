@@ -11,6 +11,7 @@ Source of the API: espeak-ng 1.52.0, src/include/espeak-ng/speak_lib.h.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -115,9 +116,8 @@ class _Installation:
 @lru_cache(maxsize=1)
 def _installation() -> _Installation:
     try:
-        import espeakng_loader
-
-        library, data = Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
+        loader = importlib.import_module("espeakng_loader")
+        library, data = Path(loader.get_library_path()), Path(loader.get_data_path())
         folder = tempfile.TemporaryDirectory(prefix="espeak-", ignore_cleanup_errors=True)
         private = Path(folder.name) / library.name
         shutil.copyfile(library, private)

@@ -12,11 +12,12 @@ from .stretch import RATE_WPM
 
 _TRIAL_TEXT = "1 2 3"
 _GENDERS = {1: "male", 2: "female"}
-# where espeak's own tag is none of BCP 47, or one of another place (BA is Bosnia, CL is Chile)
+# where espeak's own tag is no BCP 47, or means another place (BA is Bosnia), or is less than it knows
 _LANGUAGES = {
     "ca-ba": "ca-x-balear",
     "ca-nw": "ca-x-nwest",
     "ca-va": "ca-valencia",
+    "en": "en-GB",
     "en-US-nyc": "en-US-x-nyc",
     "piqd": "tlh",
     "py": "art-x-pyash",

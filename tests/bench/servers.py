@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import sys
-from typing import Any
 
 from tests.bench.adapter import PCM
 
@@ -35,19 +32,11 @@ def worker(port: int) -> None:
 
 
 def litserve(port: int) -> None:
-    import litserve
+    from litserve import LitServer
 
-    class Api(litserve.LitAPI):
-        def setup(self, device: str) -> None:
-            pass
+    from tests.bench.litserve_api import Api
 
-        def predict(self, request: Any) -> bytes:
-            return PCM
-
-        def encode_response(self, output: bytes) -> dict[str, str]:
-            return {"audio_base64": base64.b64encode(output).decode()}
-
-    litserve.LitServer(Api(), accelerator="cpu").run(port=port, log_level="error", generate_client_file=False)
+    LitServer(Api(), accelerator="cpu").run(port=port, log_level="error", generate_client_file=False)
 
 
 def rp_serve_api(port: int) -> None:
@@ -63,5 +52,4 @@ def rp_serve_api(port: int) -> None:
 SERVERS = {server.__name__: server for server in (floor, worker, litserve, rp_serve_api)}
 
 if __name__ == "__main__":
-    asyncio.set_event_loop_policy(None)
     SERVERS[sys.argv[1]](int(sys.argv[2]))

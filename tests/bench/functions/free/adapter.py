@@ -1,0 +1,3 @@
+from tests.bench.adapter import Free
+
+__all__ = ["Free"]
