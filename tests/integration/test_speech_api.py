@@ -79,7 +79,7 @@ def test_every_response_says_where_the_time_went(tone_stack: Stack) -> None:
 
 def test_models_and_voices(client: openai.OpenAI, tone_stack: Stack) -> None:
     models = client.models.list().data
-    assert [model.id for model in models] == MODELS
+    assert {*MODELS} <= {model.id for model in models}
     assert {model.object for model in models} == {"model"}
     assert client.models.retrieve("tone").id == "tone"
     voices = httpx.get(f"{tone_stack.url}/v1/audio/voices", params={"model": "tone"}).json()["voices"]
@@ -89,7 +89,7 @@ def test_models_and_voices(client: openai.OpenAI, tone_stack: Stack) -> None:
 def test_health_and_readiness(tone_stack: Stack) -> None:
     assert httpx.get(f"{tone_stack.url}/healthz").json() == {"status": "ok"}
     ready = httpx.get(f"{tone_stack.url}/readyz")
-    assert (ready.status_code, ready.json()["models"]) == (200, {"tone": True, "tone-runpod": True})
+    assert (ready.status_code, set(ready.json()["models"].values())) == (200, {True})
 
 
 GOOD = {"model": "tone", "voice": "sine", "input": "Hello."}

@@ -1,0 +1,3 @@
+from tests.gated import Gated
+
+__all__ = ["Gated"]
