@@ -100,10 +100,11 @@ class StreamedResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def event_stream_data(data: Mapping[str, Any], *, event: str | None = None) -> bytes:
-    """One server-sent event with `data` as JSON."""
+def event_stream_data(data: str | Mapping[str, Any], *, event: str | None = None) -> bytes:
+    """One server-sent event with `data`: JSON text, or what is to become it."""
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     name = f"event: {event}\n" if event else ""
-    return f"{name}data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    return f"{name}data: {text}\n\n".encode()
 
 
 async def prepend(first: T, rest: AsyncIterator[T]) -> AsyncGenerator[T, None]:

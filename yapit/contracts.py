@@ -141,6 +141,11 @@ def event_dict(event: Event) -> dict[str, Any]:
     return event.model_dump(mode="json", exclude_none=True)
 
 
+def event_json(event: Event) -> str:
+    """The same as text, without the dict in between: audio makes events large."""
+    return event.model_dump_json(exclude_none=True)
+
+
 @dataclass(frozen=True, slots=True)
 class PcmChunk:
     """A piece of speech as an adapter yields it: signed 16-bit little-endian PCM and the words in it, where known.

@@ -62,7 +62,9 @@ class HibariAdapter(SynthAdapter):
             from .model import Model
             from .phonemes import Phonemizer
         except ImportError as error:
-            raise ConfigurationError(f"hibari needs the package hibari-tts ({error}): make install FUNCTION=hibari") from None
+            raise ConfigurationError(
+                f"hibari needs the package hibari-tts ({error}): make install FUNCTION=hibari"
+            ) from None
         self._model: Model = Model(VOICE)
         self._phonemize: Phonemizer = Phonemizer(self._model.knows)
         self._speak(_WARM_UP, VOICE, 1.0)
@@ -84,19 +86,20 @@ class HibariAdapter(SynthAdapter):
             samples = shape.speed_up(samples, stretch)
         if not len(samples):
             raise NoAudio(f"hibari made only silence for {text[:60]!r}")
+        speech_end_ms = len(samples) * 1000 / self.sample_rate - shape.TRAIL_S * 1000 / stretch
+
+        def at_ms(phoneme: int) -> float:
+            sample = int(spoken.starts[phoneme]) - cut
+            return round(min(max(0, sample) * 1000 / self.sample_rate / stretch, speech_end_ms), 1)
+
         words = tuple(
             WordTiming(
                 word=text[word.text_start : word.text_end],
-                start_ms=self._ms(spoken.starts[word.first] - cut, stretch),
-                end_ms=self._ms(spoken.starts[word.last] - cut, stretch),
+                start_ms=at_ms(word.first),
+                end_ms=at_ms(word.last),
                 text_start=word.text_start,
                 text_end=word.text_end,
             )
             for word in phonemes.words
         )
         return PcmChunk(shape.to_pcm(samples), words)
-
-    def _ms(self, sample: int, stretch: float) -> float:
-        return round(max(0, int(sample)) * 1000 / self.sample_rate / stretch, 1)
-
-

@@ -90,9 +90,7 @@ def _check_script(text: str) -> None:
                 )
 
 
-def _words(
-    text: str, normalized: str, spoken: list[tuple[int, int]], spans: list[tuple[int, int]]
-) -> list[SpokenWord]:
+def _words(text: str, normalized: str, spoken: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[SpokenWord]:
     """Each written word with the phonemes of what it became: "Dr." of "Doctor", "3/4" of "March fourth"."""
     written = [match.span() for match in _WORD.finditer(text)]
     before = [text[slice(*span)] for span in written]

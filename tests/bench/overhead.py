@@ -30,8 +30,8 @@ def measure() -> str:
         for _ in range(ROUNDS):  # interleaved, so that a noisy minute hits all alike
             for clients in CLIENTS:
                 for name, (url, body, headers) in targets.items():
-                    load(url, body, clients=clients, requests=clients * 4, **headers)  # warm
-                    measured = load(url, body, clients=clients, requests=REQUESTS[clients], **headers)
+                    load(url, [body], clients=clients, requests=clients * 4, **headers)  # warm
+                    measured = load(url, [body], clients=clients, requests=REQUESTS[clients], **headers)
                     results.setdefault((name, clients), []).append(measured)
     return "\n\n".join(["## Overhead", _NOTE, *(_table(clients, targets, results) for clients in CLIENTS)])
 

@@ -51,8 +51,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"{process.args} does not answer at {url}")
 
 
-def load(url: str, body: dict[str, Any], *, clients: int, requests: int, **headers: str) -> dict[str, float]:
-    plan = {"url": url, "body": body, "headers": headers, "clients": clients, "requests": requests}
+def load(url: str, bodies: list[dict[str, Any]], *, clients: int, requests: int, **headers: str) -> dict[str, float]:
+    plan = {"url": url, "bodies": bodies, "headers": headers, "clients": clients, "requests": requests}
     result = subprocess.run(
         [sys.executable, "-m", "tests.bench.load"], input=json.dumps(plan).encode(), capture_output=True, check=False
     )

@@ -18,7 +18,9 @@ def main() -> None:
         app = create_app(settings)
     except ConfigurationError as error:
         sys.exit(f"gateway: {error}")
-    uvicorn.run(app, host=settings.gateway_host, port=settings.gateway_port, access_log=False)
+    uvicorn.run(
+        app, host=settings.gateway_host, port=settings.gateway_port, log_level=settings.log_level, access_log=False
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Literal
 
 import pydantic
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +18,7 @@ class Settings(BaseSettings):
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8000
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway_api_keys: str = ""
     """Comma-separated keys that clients must send as `Authorization: Bearer`. Needed to listen beyond loopback."""
     tts_processors_file: Path = Path("tts_processors.json")

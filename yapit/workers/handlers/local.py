@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from yapit.asgi import ClientLeft, StreamedResponse, event_stream_data, prepend, read_json, until_disconnect
 from yapit.audio import wav_with_sizes
-from yapit.contracts import AudioEvent, DoneEvent, ErrorEvent, Event, event_dict
+from yapit.contracts import AudioEvent, DoneEvent, ErrorEvent, Event, event_dict, event_json
 from yapit.errors import YapitError, from_code
 from yapit.workers.loading import adapter_class_from, load_runner
 from yapit.workers.runner import Runner
@@ -90,7 +90,7 @@ async def _stream(request: Request, events: AsyncIterator[Event]) -> Response:
 async def _event_bytes(first: Event, rest: AsyncIterator[Event]) -> AsyncGenerator[bytes, None]:
     async with aclosing(prepend(first, rest)) as events:
         async for event in events:
-            yield event_stream_data(event_dict(event))
+            yield event_stream_data(event_json(event))
 
 
 async def _whole(events: AsyncIterator[Event]) -> dict[str, Any]:
