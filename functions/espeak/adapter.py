@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from yapit.contracts import PcmChunk
@@ -15,7 +16,6 @@ from .engine import engine
 from .library import DEFAULT_PITCH, DEFAULT_RANGE, DEFAULT_VOLUME, SAMPLE_RATE, SpeechSettings
 from .speech import Speech
 from .stretch import split_speed
-from .voices import identifiers
 
 
 class EspeakAdapter(SynthAdapter):
@@ -27,11 +27,12 @@ class EspeakAdapter(SynthAdapter):
     sample_rate = SAMPLE_RATE
 
     def __init__(self) -> None:
-        self._identifiers: dict[str, str] = {}
+        voices = json.loads(Path(__file__).with_name("voices.json").read_text(encoding="utf-8"))
+        self._identifiers: dict[str, str] = {voice["slug"]: voice["parameters"]["espeak_voice"] for voice in voices}
 
     async def initialize(self) -> None:
         """Raises `ConfigurationError` where the espeakng-loader wheel is missing."""
-        self._identifiers = await asyncio.to_thread(identifiers)
+        await engine().start()
 
     async def synthesize(self, text: str, *, voice: str, speed: float) -> bytes:
         return b"".join([chunk.pcm async for chunk in self.stream(text, voice=voice, speed=speed)])
@@ -52,7 +53,7 @@ class EspeakAdapter(SynthAdapter):
         """PCM with its words; a word comes with the chunk in which its end is known.
 
         `pitch`, `range` (of the pitch): 0–99. `volume`: percent. `word_gap_ms`: more silence between words, at speed 1.
-        `espeak_voice` comes from `voices.json`. Raises `UnknownVoice`, `NoAudio`.
+        `espeak_voice` comes from `voices.json`. Raises `UnknownVoice`, `NoAudio`, `UnsupportedText`.
         """
         rate_wpm, pace = split_speed(speed)
         identifier = self._identifier(voice, espeak_voice)

@@ -8,6 +8,7 @@ bound and hold up the others.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import queue
 import threading
 from collections.abc import AsyncGenerator
@@ -15,15 +16,19 @@ from functools import lru_cache
 
 from yapit.contracts import PcmChunk
 
-from .speech import Speech, speak
+from .process import SpeakerProcess
+from .speech import Delivery, Speech
 
 MAX_CHUNKS_AHEAD = 64
 
 
 class _Call:
-    """One speech on its way: `push` and `end` belong to the engine's thread, `next` and `cancel` to the loop's."""
+    """One speech on its way: `push` and `end` belong to the engine's thread, `next` and `cancel` to the loop's.
 
-    def __init__(self, speech: Speech) -> None:
+    Without a speech it only starts the speaker.
+    """
+
+    def __init__(self, speech: Speech | None) -> None:
         self.speech = speech
         self.is_cancelled = False
         self._loop = asyncio.get_running_loop()
@@ -62,15 +67,24 @@ class Engine:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
-        # a daemon: it holds nothing that outlives the process, and nobody could say when its last user has left
+        self._speaker: SpeakerProcess | None = None
+        # a daemon, ended with the process: nobody could say when its last user has left
         threading.Thread(target=self._work, name="espeak", daemon=True).start()
+        atexit.register(self._close)
 
-    async def stream(self, speech: Speech) -> AsyncGenerator[PcmChunk, None]:
+    async def start(self) -> None:
+        """Start the speaker, unless it is there. Raises `ConfigurationError` where the library is missing."""
+        async for _ in self._stream(_Call(None)):
+            pass
+
+    def stream(self, speech: Speech) -> AsyncGenerator[PcmChunk, None]:
         """The chunks of `speech` as they are made. Close the generator, or cancel its reader, to stop the work.
 
-        Raises what `speak` raises.
+        Raises what `Delivery.run` raises.
         """
-        call = _Call(speech)
+        return self._stream(_Call(speech))
+
+    async def _stream(self, call: _Call) -> AsyncGenerator[PcmChunk, None]:
         self._calls.put(call)
         try:
             while (chunk := await call.next()) is not None:
@@ -84,12 +98,26 @@ class Engine:
             if call.is_cancelled:
                 continue
             try:
-                speak(call.speech, call.push)
+                speaker = self._running_speaker()
+                if call.speech is not None:
+                    Delivery(call.speech, call.push).run(speaker)
             except BaseException as error:
                 call.end(error)
             else:
                 call.end(None)
             del call  # or the last speech stays in memory until the next one
+
+    def _running_speaker(self) -> SpeakerProcess:
+        if self._speaker is not None and not self._speaker.is_alive:
+            self._close()
+        if self._speaker is None:
+            self._speaker = SpeakerProcess()
+        return self._speaker
+
+    def _close(self) -> None:
+        if self._speaker is not None:
+            self._speaker.close()
+            self._speaker = None
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from yapit.contracts import PcmChunk
 from yapit.errors import NoAudio
 
-from .library import EspeakLibrary, SpeechEvent, SpeechSettings
-from .stretch import Stretcher
+from .library import SpeechEvent, SpeechSettings
+from .process import SpeakerProcess
 from .words import WordTracker
 
 
@@ -23,38 +23,22 @@ class Speech:
     pace: float = 1.0
 
 
-def speak(speech: Speech, push: Callable[[PcmChunk], bool]) -> None:
-    """Hand the chunks of `speech` to `push` until it answers False.
+class Delivery:
+    """Speaks `speech`, handing its chunks to `push` until that answers False."""
 
-    Raises `NoAudio` where there is only silence, `UnknownVoice`, `ConfigurationError`.
-    """
-    with EspeakLibrary() as library:
-        stretcher = Stretcher(library.api, speech.pace)
-        try:
-            _Run(speech, stretcher, push).speak(library)
-        finally:
-            stretcher.close()
-
-
-class _Run:
-    def __init__(self, speech: Speech, stretcher: Stretcher, push: Callable[[PcmChunk], bool]) -> None:
-        self._speech, self._stretcher, self._push = speech, stretcher, push
+    def __init__(self, speech: Speech, push: Callable[[PcmChunk], bool]) -> None:
+        self._speech, self._push = speech, push
         self._words = WordTracker(speech.text, speech.pace)
         self._silence: bytes | None = b""  # held back until there is a sound: silence alone is no speech
         self._is_wanted = True
 
-    def speak(self, library: EspeakLibrary) -> None:
-        library.speak(_sayable(self._speech.text), self._speech.settings, self._receive)
-        if not self._is_wanted:
-            return
-        self._send(self._stretcher.flush(), [])
+    def run(self, process: SpeakerProcess) -> None:
+        """Raises `NoAudio` where there is only silence, and what `SpeakerProcess.speak` raises."""
+        process.speak(sayable(self._speech.text), self._speech.settings, self._speech.pace, self._receive)
         if self._is_wanted and self._silence is not None:
             raise NoAudio(f"espeak made no sound for {self._speech.text[:60]!r}")
 
     def _receive(self, pcm: bytes, events: list[SpeechEvent]) -> bool:
-        return self._send(self._stretcher.stretch(pcm) if pcm else b"", events)
-
-    def _send(self, pcm: bytes, events: list[SpeechEvent]) -> bool:
         words = tuple(self._words.words(events))
         if self._silence is not None:
             pcm, self._silence = self._silence + pcm, None
@@ -65,7 +49,7 @@ class _Run:
         return self._is_wanted
 
 
-def _sayable(text: str) -> str:
+def sayable(text: str) -> str:
     """`text` with blanks for control characters, which espeak takes for commands, and for surrogates."""
     return "".join(
         character if character in "\t\n\r" or unicodedata.category(character) not in ("Cc", "Cs") else " "

@@ -1,7 +1,8 @@
 """From espeak's word events to word timings over the text.
 
 An event says where a word begins, but its length is no more than a hint: at most 31 characters, too long within
-numbers, one character for a whole Chinese word, one letter for an abbreviation.
+numbers, one character for a whole Chinese word, one letter for an abbreviation, zero after some quotation marks. Words
+that espeak says in one breath ("in the") come as their first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from yapit.contracts import WordTiming
 
 from .library import EVENT_END, EVENT_WORD, SAMPLE_RATE, SpeechEvent
 
-_JOINERS = "'’.-‍‌"  # inside a word they belong to it
+_JOINERS = "'’.-\u200c\u200d"  # inside a word they belong to it
 
 
 class WordTracker:
@@ -37,7 +38,9 @@ class WordTracker:
                 yield from self._begin(event)
 
     def _begin(self, event: SpeechEvent) -> Iterator[WordTiming]:
-        start, end = self._trim(event.text_start, event.text_start + event.length)
+        start, end = self._trim(
+            event.text_start, event.text_start + (event.length or self._mark_length(event.text_start))
+        )
         if self._open is not None and start < end and start < self._open[1]:
             # one number or abbreviation, spoken as several words
             self._open = (self._open[0], max(end, self._open[1]), self._open[2])
@@ -63,6 +66,13 @@ class WordTracker:
             text_start=start,
             text_end=end,
         )
+
+    def _mark_length(self, start: int) -> int:
+        """How many characters it takes from `start` to the first letter of the word there."""
+        length = 1
+        while start + length < len(self._text) and not _is_letter(self._text[start + length - 1]):
+            length += 1
+        return length
 
     def _trim(self, start: int, end: int) -> tuple[int, int]:
         start, end = max(start, 0), min(end, len(self._text))

@@ -38,7 +38,7 @@ def measure() -> str:
 
 _NOTE = (
     "One second of 24 kHz PCM per answer (48,128 bytes), from an adapter that costs nothing. Each server is a "
-    f"process of its own, the load another. Medians of {ROUNDS} interleaved rounds. The floor answers the bytes raw; the "
+    f"process of its own, the load another. Medians of {ROUNDS} interleaved rounds. The floor answers raw bytes; the "
     "workers answer JSON with base64; the gateway answers raw PCM. `rp_serve_api` is the test server of the runpod "
     "package. Ratios are to the floor."
 )

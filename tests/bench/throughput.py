@@ -53,7 +53,7 @@ def measure() -> str:
 
 _NOTE = (
     "Audio seconds per second: sentences of mixed length, PCM, over kept connections, medians of "
-    f"{ROUNDS} interleaved rounds. The bare model is the adapter in a process of its own with a thread per core and the "
+    f"{ROUNDS} interleaved rounds. The bare model is the adapter in a process of its own, a thread per core and the "
     "same number of calls at once; through a processor the gateway, the worker and the load share those cores with it."
 )
 
