@@ -9,7 +9,7 @@ SPEED ?= 1.0
 SPECS := $(wildcard functions/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help say emulate test check format bench new-function install setup lock clean
+.PHONY: help say emulate test test-slow check format bench new-function install setup lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,6 +23,9 @@ emulate: .venv/.run  ## emulator and gateway on loopback, until Ctrl-C
 
 test: .venv/.dev  ## the tests: make test [ARGS="-k name"]
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: .venv/.dev  ## minutes of listening: every codec, fifty sentences and a two-minute text
+	$(BIN)/python -m pytest -m slow -rP $(ARGS)
 
 check: .venv/.dev  ## style, types, import rules
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
