@@ -103,8 +103,8 @@ def test_while_it_runs_curl_and_the_openai_sdk_speak(clone: Clone) -> None:
     with clone.emulating():
         clone.shell(curl)
         assert duration_s(clone.folder / "hello.mp3") > 0.5
-        (clone.folder / "example.py").write_text(example)
-        clone.shell(f"sed -i s/:8000/:{clone.gateway_port}/ example.py && .venv/bin/python example.py")
+        (clone.folder / "example.py").write_text(example.replace(":8000", f":{clone.gateway_port}"))
+        clone.shell(".venv/bin/python example.py")
         assert duration_s(clone.folder / "hello.opus") > 1
         gateway = f"http://127.0.0.1:{clone.gateway_port}"
         said = clone.shell(f'make say TEXT="Still here." OUT=again.flac MODEL=hibari-runpod GATEWAY={gateway}')
