@@ -130,10 +130,9 @@ def _worker(spec: FunctionSpec) -> HandlerWorker:
     runners: list[Runner] = []
 
     async def load() -> RunpodConfig:
-        runner = load_runner(spec.adapter_class)
-        runners.append(runner)
-        await runner.start()
-        return runpod.build_config(runner)
+        # as in the process that RunPod starts: the adapter is initialised by the first job, on the loop that serves
+        runners.append(load_runner(spec.adapter_class))
+        return runpod.build_config(runners[0])
 
     async def unload() -> None:
         while runners:

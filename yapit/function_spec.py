@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, Self
 import jsonschema
 import pydantic
 
-from yapit.contracts import MAX_TEXT_CHARACTERS, SynthesisParameters, WordTiming
+from yapit.contracts import MAX_TEXT_CHARACTERS, SynthesisParameters
 from yapit.errors import ConfigurationError, InvalidRequest, UnknownVoice
 
-__all__ = ["Example", "FunctionSpec", "InputLimits", "Scaling", "Timeouts", "Voice", "WordTiming", "discover"]
+__all__ = ["Example", "FunctionSpec", "InputLimits", "Scaling", "Timeouts", "Voice", "discover", "functions_root"]
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
 Positive = Annotated[float, pydantic.Field(gt=0)]

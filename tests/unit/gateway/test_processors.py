@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -224,6 +225,21 @@ async def test_runpod_turns_every_failure_into_our_own(api: Runpod, code: str) -
     assert caught.value.code == code
     assert "secret-key" not in str(caught.value)
     await processor.close()
+
+
+@pytest.mark.parametrize(("worker_queue_ms", "told_ms"), [(1.0, 490.0), (900.0, 900.0)])
+async def test_time_spent_waiting_at_runpod_counts_as_queue(
+    monkeypatch: pytest.MonkeyPatch, worker_queue_ms: float, told_ms: float
+) -> None:
+    moments = iter([10.0, 10.5])  # RunPod accepted the job, its first audio came
+    clock = SimpleNamespace(perf_counter=lambda: next(moments))
+    monkeypatch.setattr("yapit.gateway.processors.tts.runpod.time", clock)
+    timings = {"queue_ms": worker_queue_ms, "cold_start_ms": 0.0, "synthesis_ms": 8.0, "encode_ms": 2.0}
+    api = Runpod([chunk("COMPLETED", {**audio(0), "timings": timings}, DONE)])
+    first = await anext(runpod(api).stream(job()))
+    assert isinstance(first, AudioEvent)
+    assert first.timings is not None
+    assert first.timings.queue_ms == told_ms
 
 
 async def test_leaving_cancels_the_job_at_runpod_once() -> None:

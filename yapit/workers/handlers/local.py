@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from yapit.asgi import ClientLeft, StreamedResponse, event_stream_data, prepend, read_json, until_disconnect
 from yapit.audio import wav_with_sizes
-from yapit.contracts import AudioEvent, DoneEvent, ErrorEvent, Event, event_dict, event_json
+from yapit.contracts import AudioEvent, ErrorEvent, Event, SynthesisResult, event_dict, event_json
 from yapit.errors import YapitError, from_code
 from yapit.workers.loading import adapter_class_from, load_runner
 from yapit.workers.runner import Runner
@@ -48,7 +48,8 @@ def create_app(adapter: str | Runner) -> Starlette:
             job_input = await read_json(request, max_bytes=MAX_BODY_BYTES)
             if "text/event-stream" in request.headers.get("accept", ""):
                 return await _stream(request, runner.run(job_input))
-            return JSONResponse(await until_disconnect(request.receive, _whole(runner.run(job_input))))
+            result = await until_disconnect(request.receive, _whole(runner.run(job_input)))
+            return JSONResponse(_result_dict(result))
         except YapitError as error:
             return error_response(error)
         except ClientLeft:
@@ -93,7 +94,7 @@ async def _event_bytes(first: Event, rest: AsyncIterator[Event]) -> AsyncGenerat
             yield event_stream_data(event_json(event))
 
 
-async def _whole(events: AsyncIterator[Event]) -> dict[str, Any]:
+async def _whole(events: AsyncIterator[Event]) -> SynthesisResult:
     parts: list[AudioEvent] = []
     async for event in events:
         if isinstance(event, AudioEvent):
@@ -101,18 +102,17 @@ async def _whole(events: AsyncIterator[Event]) -> dict[str, Any]:
         elif isinstance(event, ErrorEvent):
             raise from_code(event.code, event.message, retryable=event.retryable)
         else:
-            return _result(parts, event)
+            audio = b"".join(part.decoded() for part in parts)
+            words = tuple(word for part in parts for word in part.words or ())
+            return SynthesisResult(wav_with_sizes(audio) if event.codec == "wav" else audio, event, words)
     raise AssertionError("a job ended without a terminal event")
 
 
-def _result(parts: list[AudioEvent], done: DoneEvent) -> dict[str, Any]:
-    audio = b"".join(part.decoded() for part in parts)
-    if done.codec == "wav":
-        audio = wav_with_sizes(audio)
-    result = event_dict(done)
-    del result["type"]
-    words = [word.model_dump() for part in parts for word in part.words or ()]
-    return {"audio_base64": base64.b64encode(audio).decode("ascii"), **result, **({"words": words} if words else {})}
+def _result_dict(result: SynthesisResult) -> dict[str, Any]:
+    done = event_dict(result.done)
+    del done["type"]
+    words = {"words": [word.model_dump() for word in result.words]} if result.words else {}
+    return {"audio_base64": base64.b64encode(result.audio).decode("ascii"), **done, **words}
 
 
 def main() -> None:

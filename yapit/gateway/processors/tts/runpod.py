@@ -8,6 +8,7 @@ when it is complete.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
@@ -64,6 +65,7 @@ class RunpodProcessor(base.BaseTTSProcessor):
         try:
             # shielded: a job that RunPod has taken must be cancelled there, and for that its id is needed
             provider_id = await asyncio.shield(submission)
+            accepted_at = time.perf_counter()
             while not is_final:
                 answer = await self._poll(provider_id)
                 is_final = answer.get("status") not in _UNFINISHED
@@ -71,7 +73,10 @@ class RunpodProcessor(base.BaseTTSProcessor):
                 if is_final and not _is_whole(events, next_seq):
                     events = await self._rest_of_output(provider_id, next_seq)
                 for event in events:
-                    next_seq += isinstance(event, AudioEvent)
+                    if isinstance(event, AudioEvent):
+                        next_seq += 1
+                        if event.timings:
+                            event = _with_providers_queue(event, (time.perf_counter() - accepted_at) * 1000)
                     yield event
         finally:
             if not is_final:
@@ -180,6 +185,15 @@ class RunpodProcessor(base.BaseTTSProcessor):
     async def close(self) -> None:
         await asyncio.gather(*self._cancellations)
         await self._client.aclose()
+
+
+def _with_providers_queue(event: AudioEvent, waited_ms: float) -> AudioEvent:
+    """The first audio, with the time that it took beyond what the worker accounts for added to the queue's."""
+    assert event.timings is not None  # noqa: S101 - the caller has looked
+    timings = event.timings
+    known_ms = timings.queue_ms + timings.cold_start_ms + timings.synthesis_ms + timings.encode_ms
+    queue_ms = round(timings.queue_ms + max(0.0, waited_ms - known_ms), 3)
+    return event.model_copy(update={"timings": timings.model_copy(update={"queue_ms": queue_ms})})
 
 
 def _is_whole(events: list[Event], next_seq: int) -> bool:
