@@ -70,8 +70,8 @@ def running(gateway_port: int, emulator_port: int) -> Iterator[str]:
         }
         emulator = stack.enter_context(_process("emulator", environ))
         gateway = stack.enter_context(_process("yapit.gateway", environ))
-        _wait_for(f"http://127.0.0.1:{emulator_port}/healthz", emulator)
-        _wait_for(f"http://127.0.0.1:{gateway_port}/healthz", gateway)
+        wait_for(f"http://127.0.0.1:{emulator_port}/healthz", emulator)
+        wait_for(f"http://127.0.0.1:{gateway_port}/healthz", gateway)
         yield f"http://127.0.0.1:{gateway_port}"
 
 
@@ -88,7 +88,8 @@ def _process(module: str, environ: dict[str, str]) -> Iterator[subprocess.Popen[
             process.kill()
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Until something answers at `url`. Raises `ConfigurationError` if the process ends before, or time is over."""
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < give_up_at:
         if process.poll() is not None:

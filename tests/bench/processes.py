@@ -6,16 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
-
-from infra.local import free_port
-
-START_TIMEOUT_S = 90.0
+from infra.local import free_port, wait_for
 
 
 @contextmanager
@@ -37,18 +32,6 @@ def server(module: str, *arguments: str, ready: str = "/", **environ: str) -> It
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    give_up_at = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < give_up_at and process.poll() is None:
-        try:
-            httpx.get(url, timeout=1.0)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"{process.args} does not answer at {url}")
 
 
 def load(url: str, bodies: list[dict[str, Any]], *, clients: int, requests: int, **headers: str) -> dict[str, float]:

@@ -35,7 +35,7 @@ def in_progress(stack: Stack) -> dict[str, int]:
 
 
 def jobs_held(stack: Stack) -> int:
-    local = stack.emulator.runners["gated"].running_jobs
+    local = stack.emulator.runners["gated"].places.running
     return local + in_progress(stack)["inProgress"]
 
 

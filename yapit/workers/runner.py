@@ -7,7 +7,7 @@ import base64
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 from yapit import audio
 from yapit.contracts import (
@@ -24,11 +24,11 @@ from yapit.contracts import (
 from yapit.errors import (
     AdapterFailed,
     ConfigurationError,
-    Overloaded,
     WorkerUnavailable,
     YapitError,
 )
 from yapit.function_spec import FunctionSpec
+from yapit.places import Places
 from yapit.text import check_text, split_text
 from yapit.workers.adapters.base import BYTES_PER_SAMPLE, SynthAdapter
 from yapit.workers.pieces import Call, speak
@@ -41,13 +41,12 @@ _INLINE_CODECS = ("pcm", "wav")  # nothing to compute: a thread would cost more 
 class Runner:
     """Runs the jobs of one worker: one adapter, initialised once, `scaling.concurrency` jobs at a time.
 
-    `jobs` maps to what it holds now, so that a test or a health check sees that a stopped job released everything.
+    `places` tells how many run and wait.
     """
 
     def __init__(self, adapter: SynthAdapter, spec: FunctionSpec) -> None:
         self.adapter, self.spec = adapter, spec
-        self.running_jobs = self.waiting_jobs = 0
-        self._places = asyncio.Semaphore(spec.scaling.concurrency)
+        self.places = Places(spec.name, limit=spec.scaling.concurrency, max_waiting=spec.scaling.max_queue)
         self._starting: asyncio.Task[None] | None = None
 
     @property
@@ -81,7 +80,7 @@ class Runner:
             check_text(job.text, max_characters=self.spec.input.max_characters)
             call = self._call(job)
             asked_at = time.perf_counter()
-            async with self._place():
+            async with self.places.hold():
                 queued_at = time.perf_counter()
                 if not self.is_ready:
                     await self.start()
@@ -124,22 +123,6 @@ class Runner:
                 f"{self.spec.name}: the adapter makes {found[0]} Hz × {found[1]} channel(s), "
                 f"its spec says {told[0]} Hz × {told[1]}"
             )
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        if self._places.locked() and self.waiting_jobs >= self.spec.scaling.max_queue:
-            raise Overloaded(f"{self.spec.name} has {self.running_jobs} jobs running and {self.waiting_jobs} waiting")
-        self.waiting_jobs += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self.waiting_jobs -= 1
-        self.running_jobs += 1
-        try:
-            yield
-        finally:
-            self.running_jobs -= 1
-            self._places.release()
 
     async def _speak(self, job: SynthesisParameters, call: Call, timings: Timings) -> AsyncGenerator[Event, None]:
         limits = self.spec.input

@@ -111,7 +111,7 @@ async def test_local_turns_every_failure_into_our_own(answer: Answer, code: str)
     with pytest.raises(YapitError) as caught:
         await heard(processor)
     assert caught.value.code == code
-    assert processor.running_jobs == 0
+    assert processor.places.running == 0
     if code == "overloaded":
         assert caught.value.retry_after_s == 9
 

@@ -74,7 +74,7 @@ async def test_an_adapter_that_fails_ends_in_one_error_and_frees_its_place(
         assert isinstance(events[0], ErrorEvent)
         assert events[0].code == code
         assert "/root" not in events[0].message
-    assert (runner.running_jobs, runner.waiting_jobs) == (0, 0)
+    assert (runner.places.running, runner.places.waiting) == (0, 0)
 
 
 async def test_an_adapter_that_fails_after_audio_ends_in_an_error_not_a_done() -> None:
@@ -87,7 +87,7 @@ async def test_an_adapter_that_hangs_is_given_up() -> None:
     (event,) = await events_of(runner, JOB)
     assert isinstance(event, ErrorEvent)
     assert (event.code, event.retryable) == ("synthesis_timeout", True)
-    assert runner.running_jobs == 0
+    assert runner.places.running == 0
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ async def test_whoever_leaves_stops_the_work() -> None:
     runner = make_runner(adapter, input=SENTENCES)
     events = runner.run(JOB)
     await anext(events)
-    assert runner.running_jobs == 1
+    assert runner.places.running == 1
     await events.aclose()
-    assert (runner.running_jobs, adapter.open_streams) == (0, 0)
+    assert (runner.places.running, adapter.open_streams) == (0, 0)
 
 
 async def test_over_its_queue_a_worker_refuses() -> None:
@@ -176,7 +176,7 @@ async def test_over_its_queue_a_worker_refuses() -> None:
     first = runner.run(JOB)
     await anext(first)
     waiting = asyncio.create_task(events_of(runner, JOB))
-    await until(lambda: runner.waiting_jobs)
+    await until(lambda: runner.places.waiting)
     (refused,) = await events_of(runner, JOB)
     assert isinstance(refused, ErrorEvent)
     assert (refused.code, refused.retryable) == ("overloaded", True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,6 @@ from yapit.contracts import AudioEvent, DoneEvent, ErrorEvent, Event, SynthesisJ
 from yapit.errors import (
     ConfigurationError,
     InvalidRequest,
-    Overloaded,
     SynthesisTimeout,
     TruncatedStream,
     UpstreamFailed,
@@ -24,6 +23,7 @@ from yapit.errors import (
 )
 from yapit.gateway.routes import Route
 from yapit.gateway.settings import Settings
+from yapit.places import Places
 
 MAX_WAITING_PER_PARALLEL = 4
 """Jobs that may wait for a place, per place; more are answered 429."""
@@ -56,10 +56,8 @@ class BaseTTSProcessor(ABC):
         self.slug = route.slug
         self.settings = context.settings
         self.options = self._parse(route)
-        self._places = asyncio.Semaphore(route.max_parallel)
-        self._max_waiting = route.max_parallel * MAX_WAITING_PER_PARALLEL
-        self._waiting = 0
-        self.running_jobs = 0
+        max_waiting = route.max_parallel * MAX_WAITING_PER_PARALLEL
+        self.places = Places(route.slug, limit=route.max_parallel, max_waiting=max_waiting)
 
     async def stream(self, job: SynthesisJob) -> AsyncGenerator[AudioEvent | DoneEvent, None]:
         """The job's audio in order, then its `DoneEvent`. Close it to cancel the job at the provider.
@@ -67,7 +65,7 @@ class BaseTTSProcessor(ABC):
         Raises whatever error the worker sent, `Overloaded`, `SynthesisTimeout` past the job's deadline (time spent by
         the reader is not counted), `TruncatedStream` where audio is missing.
         """
-        async with self._place(), aclosing(self._events(job)) as events:
+        async with self.places.hold(), aclosing(self._events(job)) as events:
             remaining_s, next_seq = job.deadline_s, 0
             clock = asyncio.get_running_loop().time
             while True:
@@ -109,22 +107,6 @@ class BaseTTSProcessor(ABC):
             raise ConfigurationError(
                 f"route {route.slug} ({cls.__name__}): {InvalidRequest.from_validation(error)}"
             ) from None
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        if self._places.locked() and self._waiting >= self._max_waiting:
-            raise Overloaded(f"{self.slug} has {self.running_jobs} jobs running and {self._waiting} waiting")
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
-        self.running_jobs += 1
-        try:
-            yield
-        finally:
-            self.running_jobs -= 1
-            self._places.release()
 
 
 def json_object(response: httpx.Response, *, sender: str) -> dict[str, Any]:
