@@ -5,6 +5,7 @@ It is data: reading it imports no model code. Unknown keys are refused.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tomllib
@@ -160,6 +161,10 @@ class FunctionSpec(_Data):
         """Dotted path of the adapter, as `ADAPTER_CLASS` takes it."""
         return f"functions.{self.name}.{self.adapter}"
 
+    @functools.cached_property
+    def _parameters_validator(self) -> jsonschema.Draft202012Validator:
+        return jsonschema.Draft202012Validator(self.parameters)
+
     def voice(self, slug: str) -> Voice | None:
         """The voice of that name, or None for a function that lists no voices. Raises `UnknownVoice`."""
         for voice in self.voices:
@@ -176,9 +181,7 @@ class FunctionSpec(_Data):
         Raises `UnknownVoice`, or `InvalidRequest` where the job's parameters do not fit the schema.
         """
         voice = self.voice(job.voice)
-        error = jsonschema.exceptions.best_match(
-            jsonschema.Draft202012Validator(self.parameters).iter_errors(job.parameters)
-        )
+        error = jsonschema.exceptions.best_match(self._parameters_validator.iter_errors(job.parameters))
         if error is not None:
             field = ".".join(["parameters", *(str(part) for part in error.absolute_path)])
             raise InvalidRequest(f"{field}: {error.message[:300]}", param="parameters")

@@ -25,9 +25,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def say(stack: Stack, text: str, codec: Codec, model: str = "hibari") -> bytes:
-    client = openai.OpenAI(base_url=f"{stack.url}/v1", api_key="unused", timeout=120)
-    spoken = client.audio.speech.create(model=model, voice="heart", input=text, response_format=codec)
-    return spoken.content
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="unused", timeout=120) as client:
+        spoken = client.audio.speech.create(model=model, voice="heart", input=text, response_format=codec)
+        return spoken.content
 
 
 def say_everywhere(stack: Stack, text: str, codec: Codec) -> bytes:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterator
 
 import httpx
 import openai
@@ -17,8 +18,9 @@ MODELS = ["tone", "tone-runpod"]
 
 
 @pytest.fixture
-def client(tone_stack: Stack) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{tone_stack.url}/v1", api_key="unused", max_retries=0)
+def client(tone_stack: Stack) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{tone_stack.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
 
 
 @pytest.mark.parametrize("model", MODELS)

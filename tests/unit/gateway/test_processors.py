@@ -124,6 +124,20 @@ async def test_leaving_closes_the_connection_to_the_worker() -> None:
     assert stream.closed
 
 
+async def test_a_whole_answer_is_read_to_its_end_so_that_the_connection_is_kept() -> None:
+    class Counting(Pieces):
+        is_exhausted = False
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for piece in super().__aiter__():
+                yield piece
+            self.is_exhausted = True
+
+    stream = Counting(sse(audio(0), DONE), 10_000)
+    await heard(local(lambda _: stream_response(stream)))
+    assert stream.is_exhausted
+
+
 async def test_a_job_ends_at_its_deadline() -> None:
     class Silent(Pieces):
         async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import httpx
 import pydantic
 
-from yapit.contracts import ErrorEvent, Event, SynthesisJob, parse_event
+from yapit.contracts import AudioEvent, ErrorEvent, Event, SynthesisJob, parse_event
 from yapit.errors import Overloaded, TruncatedStream, UpstreamFailed, UpstreamRefused, WorkerUnavailable, from_code
 from yapit.gateway.processors.tts import base
 from yapit.gateway.routes import Route
@@ -54,9 +54,15 @@ class LocalProcessor(base.BaseTTSProcessor):
                 raise await self._refusal(response)
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 raise UpstreamFailed(f"{self.slug}: the worker sent no event stream")
+            last: Event | None = None
             async with aclosing(self._parsed(response)) as events:
                 async for event in events:
-                    yield event
+                    if isinstance(event, AudioEvent):
+                        yield event
+                    else:
+                        last = event  # told when the answer is read to its end: only then is the connection kept
+            if last is not None:
+                yield last
         except httpx.TransportError as error:
             raise TruncatedStream(f"{self.slug}: the worker's connection broke ({type(error).__name__})") from error
         finally:
