@@ -21,6 +21,9 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds since some fixed moment."""
 
+    def time(self) -> float:
+        """Seconds since 1970, for people to read."""
+
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` after `delay_s` seconds."""
 
@@ -28,6 +31,9 @@ class Clock(Protocol):
 class RealClock:
     def now(self) -> float:
         return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
         return asyncio.get_running_loop().call_later(delay_s, callback)
@@ -42,15 +48,18 @@ class _VirtualTimer:
 
 
 class VirtualClock:
-    """Stands still until `advance` moves it: a day passes in milliseconds."""
+    """Stands still until `advance` moves it: a day passes in milliseconds. `starts_at`: seconds since 1970."""
 
-    def __init__(self) -> None:
-        self._now_s = 0.0
+    def __init__(self, *, starts_at: float = 0.0) -> None:
+        self._now_s, self._starts_at = 0.0, starts_at
         self._order = itertools.count()
         self._timers: list[tuple[float, int, _VirtualTimer]] = []
 
     def now(self) -> float:
         return self._now_s
+
+    def time(self) -> float:
+        return self._starts_at + self._now_s
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
         timer = _VirtualTimer(callback)

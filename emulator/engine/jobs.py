@@ -4,7 +4,8 @@
       ▲                 │
       └────requeue──────┘
 
-Exactly one terminal state is reached; whatever arrives later is ignored.
+Exactly one terminal state is reached; whatever arrives later is ignored. Each start is an `Attempt` of its own: what a
+worker sends after its attempt is over cannot reach the next one.
 """
 
 from __future__ import annotations
@@ -57,17 +58,19 @@ class Job:
         self._clock = clock
         self._chunks: list[Any] = []
         self._waiters: set[asyncio.Future[bool]] = set()
+        self.attempt: Attempt | None = None
         self.on_final: list[Callable[[Job], object]] = []
 
     # what a worker tells
 
-    def start(self, worker_id: str) -> bool:
-        """Claim a queued job for a worker. False if it is not to be had any more."""
+    def start(self, worker_id: str) -> Attempt | None:
+        """Claim a queued job for a worker. None if it is not to be had any more."""
         if self.state is not JobState.QUEUED:
-            return False
+            return None
         self.state, self.worker_id, self.started_at = JobState.RUNNING, worker_id, self._clock.now()
+        self.attempt = Attempt(self)
         self._notify()
-        return True
+        return self.attempt
 
     def add_chunk(self, chunk: Any) -> None:
         """A piece of output, for whoever streams."""
@@ -115,10 +118,20 @@ class Job:
     def has_chunks(self) -> bool:
         return bool(self._chunks)
 
+    @property
+    def held_bytes(self) -> int:
+        """What this job keeps in memory, of what came as bytes: chunks nobody has fetched, and the output."""
+        return sum(_size_bytes(part) for part in (*self._chunks, self.output))
+
     def drain(self) -> list[Any]:
         """The chunks since the last call; there is one cursor, so each is handed out once."""
         chunks, self._chunks = self._chunks, []
         return chunks
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a change."""
+        return len(self._waiters)
 
     async def changed(self, timeout_s: float) -> bool:
         """Wait for the next change, at most `timeout_s` seconds of the clock. Whether there was one."""
@@ -150,6 +163,37 @@ class Job:
     def _notify(self) -> None:
         for waiter in self._waiters:
             _settle(waiter, True)
+
+
+class Attempt:
+    """One run of a job by one worker. Once the job has ended or runs elsewhere, every method does nothing."""
+
+    __slots__ = ("input", "job", "job_id", "labels")
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.job_id, self.input, self.labels = job, job.job_id, job.input, job.labels
+
+    @property
+    def is_current(self) -> bool:
+        return self.job.attempt is self and self.job.state is JobState.RUNNING
+
+    def add_chunk(self, chunk: Any) -> None:
+        if self.is_current:
+            self.job.add_chunk(chunk)
+
+    def progress(self, output: Any) -> None:
+        if self.is_current:
+            self.job.progress(output)
+
+    def complete(self, output: Any) -> bool:
+        return self.is_current and self.job.complete(output)
+
+    def fail(self, error: str, output: Any = None) -> bool:
+        return self.is_current and self.job.fail(error, output)
+
+
+def _size_bytes(part: Any) -> int:
+    return len(part) if isinstance(part, bytes) else 0
 
 
 def _settle(waiter: asyncio.Future[bool], has_changed: bool) -> None:

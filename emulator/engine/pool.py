@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from emulator.engine.clock import Clock, Timer
-from emulator.engine.jobs import Job, JobState
+from emulator.engine.jobs import Attempt, Job, JobState
+from emulator.engine.queue import JobQueue
 
 logger = logging.getLogger(__name__)
 
@@ -19,15 +20,21 @@ MAX_ATTEMPTS = 2
 """A job whose worker is lost runs once more, then fails."""
 EXECUTION_TIMEOUT_ERROR = "executionTimeout exceeded"
 MAX_LOG_ENTRIES = 10_000
+STOP_GRACE_S = 5.0
+"""Real seconds that a stopping worker's jobs get to clean up: it is real code that may refuse to end."""
 
 
 class Worker(Protocol):
-    """Serves jobs, several at a time. Made idle; `start` is its cold start."""
+    """Serves jobs, several at a time. Made idle; `start` is its cold start.
+
+    One that takes its jobs by polling fits too: `start` waits for its first poll, `run` hands the attempt to a held
+    poll and waits, and whatever posts the result calls the attempt's methods.
+    """
 
     async def start(self) -> None: ...
 
-    async def run(self, job: Job) -> None:
-        """Serve a running job until it is final. Cancelled when the job is. Raises `WorkerLost` if the worker died."""
+    async def run(self, attempt: Attempt) -> None:
+        """Serve a job until it is final. Cancelled when the job is. Raises `WorkerLost` if the worker died."""
 
     async def stop(self) -> None: ...
 
@@ -61,7 +68,7 @@ class _Slot:
     worker_id: str
     worker: Worker
     is_ready: bool = False
-    jobs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    jobs: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
     idle_timer: Timer | None = None
     starting: asyncio.Task[None] | None = None
 
@@ -77,7 +84,7 @@ class WorkerPool:
         self.finished: Counter[JobState] = Counter()
         self.retried = 0
         self._make_worker, self._clock = make_worker, clock
-        self._queue: deque[Job] = deque()
+        self._queue = JobQueue()
         self._slots: list[_Slot] = []
         self._stopping: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
@@ -91,10 +98,10 @@ class WorkerPool:
     async def close(self) -> None:
         """Stop every worker; running jobs end as cancelled."""
         self._is_closed = True
-        for job in [*self._queue]:
-            job.cancel()
-        self._queue.clear()
+        self.purge()
         for slot in [*self._slots]:
+            for attempt in [*slot.jobs]:
+                attempt.job.cancel()
             self._retire(slot, "closed")
         while self._stopping:
             await asyncio.gather(*self._stopping, return_exceptions=True)
@@ -119,7 +126,10 @@ class WorkerPool:
         """Queue a job and see to it that it runs."""
         if self._ended not in job.on_final:
             job.on_final.append(self._ended)
-        self._queue.append(job)
+        if self._is_closed:
+            job.cancel()
+            return
+        self._queue.push(job)
         self._dispatch()
 
     def cancel(self, job: Job) -> bool:
@@ -145,18 +155,19 @@ class WorkerPool:
             ready = [s for s in self._slots if s.is_ready and len(s.jobs) < self.limits.concurrency]
             if not ready:
                 break
-            job = self._queue.popleft()
             slot = min(ready, key=lambda s: len(s.jobs))
-            if job.start(slot.worker_id):
-                self._run(slot, job)
+            attempt = self._queue.pop().start(slot.worker_id)
+            if attempt:
+                self._run(slot, attempt)
         self._scale()
 
     def _scale(self) -> None:
         if self._is_closed:
             return
         starting = sum(not slot.is_ready for slot in self._slots)
-        waiting = sum(not job.low_priority for job in self._queue) or (1 if self._queue and not self._slots else 0)
-        wanted = max(self.limits.min_workers - len(self._slots), waiting - starting * self.limits.concurrency)
+        waiting = self._queue.urgent or (1 if self._queue and not self._slots else 0)
+        needed = -(-waiting // self.limits.concurrency)
+        wanted = max(self.limits.min_workers - len(self._slots), needed - starting)
         for _ in range(min(wanted, self.limits.max_workers - len(self._slots))):
             self._start_worker()
 
@@ -189,29 +200,28 @@ class WorkerPool:
             return
         self._failed_starts = 0
         while self._queue:
-            job = self._queue.popleft()
+            job = self._queue.pop()
             job.fail(f"the worker failed to start {MAX_ATTEMPTS} times: {error}")
 
-    def _run(self, slot: _Slot, job: Job) -> None:
+    def _run(self, slot: _Slot, attempt: Attempt) -> None:
         if slot.idle_timer:
             slot.idle_timer.cancel()
             slot.idle_timer = None
-        self._note(slot, "job", job.job_id)
-        task = asyncio.create_task(self._serve(slot, job))
-        slot.jobs[job.job_id] = task
-        task.add_done_callback(lambda _: self._served(slot, job))
+        self._note(slot, "job", attempt.job_id)
+        task = asyncio.create_task(self._serve(slot, attempt))
+        slot.jobs[attempt] = task
+        task.add_done_callback(lambda _: self._served(slot, attempt))
 
-    async def _serve(self, slot: _Slot, job: Job) -> None:
-        timer = None
-        if job.execution_timeout_s is not None:
-            timer = self._clock.call_later(job.execution_timeout_s, lambda: job.fail(EXECUTION_TIMEOUT_ERROR))
+    async def _serve(self, slot: _Slot, attempt: Attempt) -> None:
+        timer, timeout_s = None, attempt.job.execution_timeout_s
+        if timeout_s is not None:
+            timer = self._clock.call_later(timeout_s, lambda: attempt.fail(EXECUTION_TIMEOUT_ERROR))
         try:
-            await slot.worker.run(job)
+            await slot.worker.run(attempt)
         except WorkerLost as error:
             self._lost(slot, str(error))
         except asyncio.CancelledError:
-            if self._is_closed:
-                job.cancel()  # otherwise the job ended from outside, or its worker was lost and it runs again
+            pass  # the job ended from outside, or its worker was lost and it runs again
         except Exception as error:
             logger.exception("worker %s broke", slot.worker_id)
             self._lost(slot, str(error))
@@ -219,24 +229,27 @@ class WorkerPool:
             if timer:
                 timer.cancel()
 
-    def _served(self, slot: _Slot, job: Job) -> None:
-        slot.jobs.pop(job.job_id, None)
-        self._note(slot, "done", job.job_id)
-        if job.state is JobState.RUNNING:
-            self._attempt_again(job)
+    def _served(self, slot: _Slot, attempt: Attempt) -> None:
+        slot.jobs.pop(attempt, None)
+        self._note(slot, "done", attempt.job_id)
+        if attempt.is_current:
+            self._attempt_again(attempt.job)
         self._dispatch()
         self._watch_idleness(slot)
 
     def _lost(self, slot: _Slot, reason: str) -> None:
         logger.warning("worker %s lost: %s", slot.worker_id, reason)
         self._retire(slot, "lost")
+        for attempt in reversed([*slot.jobs]):  # each goes to the head of the queue: the first comes to stand first
+            if attempt.is_current:
+                self._attempt_again(attempt.job)
 
     def _attempt_again(self, job: Job) -> None:
         if job.retries + 1 >= MAX_ATTEMPTS:
             job.fail(f"job timed out after {job.retries} retries")
         elif job.requeue():
             self.retried += 1
-            self._queue.appendleft(job)
+            self._queue.push(job, first=True)
 
     def _watch_idleness(self, slot: _Slot) -> None:
         if slot in self._slots and not slot.jobs and slot.idle_timer is None:
@@ -259,21 +272,25 @@ class WorkerPool:
         task.add_done_callback(self._stopping.discard)
 
     async def _stop(self, slot: _Slot) -> None:
-        if slot.starting and not slot.starting.done():
-            slot.starting.cancel()
-        for task in [*slot.jobs.values()]:
-            if task is not asyncio.current_task():
-                task.cancel()
-        await slot.worker.stop()
+        tasks = [*slot.jobs.values(), *([slot.starting] if slot.starting else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stubborn = await asyncio.wait(tasks, timeout=STOP_GRACE_S)
+            if stubborn:
+                logger.warning("worker %s: %d tasks do not end when cancelled", slot.worker_id, len(stubborn))
+        try:
+            await slot.worker.stop()
+        except Exception:
+            logger.exception("worker %s failed to stop", slot.worker_id)
         self._note(slot, "stopped")
 
     def _ended(self, job: Job) -> None:
         """However a job ended: nobody works on it any more, and it waits nowhere."""
         self.finished[job.state] += 1
-        if job in self._queue:
-            self._queue.remove(job)
+        self._queue.discard(job)
         for slot in self._slots:
-            task = slot.jobs.get(job.job_id)
+            task = slot.jobs.get(job.attempt) if job.attempt else None
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
 

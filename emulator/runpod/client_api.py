@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import httpx
 from starlette.requests import Request
@@ -14,7 +15,9 @@ from emulator.engine.clock import Clock
 from emulator.engine.jobs import Job
 from emulator.engine.store import StoreFull
 from emulator.runpod import facts
-from emulator.runpod.endpoint import BadRequest, Endpoint
+from emulator.runpod.endpoint import BadRequest, Endpoint, NotEmulated
+from emulator.runpod.limits import RateLimiter, RunpodLimits, TooManyRequests
+from emulator.runpod.payload import render
 from emulator.runpod.webhooks import Webhooks
 from yapit.asgi import ClientLeft, read_json, until_disconnect
 from yapit.errors import InvalidRequest, PayloadTooLarge
@@ -24,31 +27,38 @@ JobOperation = Callable[[Request, Endpoint, Job], Awaitable[Response]]
 
 
 class ClientApi:
-    """Routes over `endpoints`, which may change while it serves."""
+    """Routes over `endpoints`, which may change while it serves. Without `limits` there are no rate limits."""
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], *, api_key: str, clock: Clock, webhook_client: httpx.AsyncClient
+        self,
+        endpoints: Mapping[str, Endpoint],
+        *,
+        api_key: str,
+        clock: Clock,
+        webhook_client: httpx.AsyncClient,
+        limits: RunpodLimits | None = None,
     ) -> None:
         self._endpoints, self._api_key, self._clock = endpoints, api_key, clock
         self.webhooks = Webhooks(webhook_client, clock)
+        self._limiter = RateLimiter(limits or RunpodLimits(rates={}), clock)
+        self._limits_queue = limits is not None
 
     def routes(self) -> list[BaseRoute]:
         both = ["GET", "POST"]  # the Go SDK asks with POST, the others with GET
-        base = "/v2/{endpoint_id}"
         return [
-            Route(f"{base}/run", self._checked(self._run), methods=["POST"]),
-            Route(f"{base}/runsync", self._checked(self._runsync), methods=["POST"]),
-            Route(f"{base}/status/{{job_id}}", self._with_job(self._status), methods=both),
-            Route(f"{base}/status-sync/{{job_id}}", self._with_job(self._status_sync), methods=both),
-            Route(f"{base}/stream/{{job_id}}", self._with_job(self._stream), methods=both),
-            Route(f"{base}/cancel/{{job_id}}", self._with_job(self._cancel), methods=["POST"]),
-            Route(f"{base}/retry/{{job_id}}", self._with_job(self._retry), methods=["POST"]),
-            Route(f"{base}/purge-queue", self._checked(self._purge), methods=["POST"]),
-            Route(f"{base}/health", self._checked(self._health), methods=["GET"]),
-            Route(f"{base}/{{rest:path}}", self._checked(_not_implemented), methods=["GET", "POST", "PUT", "DELETE"]),
+            self._route("run", self._run, ["POST"]),
+            self._route("runsync", self._runsync, ["POST"]),
+            self._route("status", _with_job(self._status), both, "/{job_id}"),
+            self._route("status-sync", _with_job(self._status_sync), both, "/{job_id}"),
+            self._route("stream", _with_job(self._stream), both, "/{job_id}"),
+            self._route("cancel", _with_job(self._cancel), ["POST"], "/{job_id}"),
+            self._route("retry", _with_job(self._retry), ["POST"], "/{job_id}"),
+            self._route("purge-queue", self._purge, ["POST"]),
+            self._route("health", self._health, ["GET"]),
+            self._route("", _not_implemented, ["GET", "POST", "PUT", "PATCH", "DELETE"], "{rest:path}"),
         ]
 
-    def _checked(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    def _route(self, name: str, operation: Operation, methods: list[str], suffix: str = "") -> Route:
         async def handle(request: Request) -> Response:
             if not self._is_authorised(request):
                 return JSONResponse(facts.UNAUTHORIZED, status_code=401)
@@ -56,31 +66,18 @@ class ClientApi:
             if endpoint is None:
                 return JSONResponse(facts.NOT_FOUND_ENDPOINT, status_code=404)
             try:
-                return await operation(request, endpoint)
-            except (BadRequest, InvalidRequest) as error:
-                status = 413 if isinstance(error, PayloadTooLarge) else 400
-                return JSONResponse({"error": str(error)}, status_code=status)
-            except StoreFull as error:
-                return JSONResponse({"error": str(error)}, status_code=429, headers={"Retry-After": "1"})
-            except ClientLeft:
-                return Response(status_code=499)
+                with self._limiter.admit(endpoint.endpoint_id, name):
+                    return await operation(request, endpoint)
+            except Exception as error:
+                return _refusal(error)
 
-        return handle
-
-    def _with_job(self, operation: JobOperation) -> Callable[[Request], Awaitable[Response]]:
-        async def find(request: Request, endpoint: Endpoint) -> Response:
-            job = endpoint.jobs.get(request.path_params["job_id"])
-            if job is None:
-                return JSONResponse(facts.NOT_FOUND_JOB, status_code=404)
-            async for _ in request.stream():
-                pass  # a POST's body says nothing here, but a hang-up shows only once it is read
-            return await operation(request, endpoint, job)
-
-        return self._checked(find)
+        return Route(f"/v2/{{endpoint_id}}/{name}{suffix}", handle, methods=methods)
 
     def _is_authorised(self, request: Request) -> bool:
         """The key as a bearer token, or raw as the documentation's curl examples send it."""
-        found = request.headers.get("authorization", "").removeprefix("Bearer ")
+        found = request.headers.get("authorization", "")
+        if found[:7].lower() == "bearer ":
+            found = found[7:]
         return hmac.compare_digest(found.encode(), self._api_key.encode())
 
     async def _run(self, request: Request, endpoint: Endpoint) -> Response:
@@ -91,14 +88,18 @@ class ClientApi:
         wait_ms = _wait_ms(request, facts.RUNSYNC_WAIT_MS)
         job = await self._submit(request, endpoint, is_sync=True)
         await until_disconnect(request.receive, self._until_final(job, wait_ms))
-        return JSONResponse(endpoint.status(job))
+        return _answer(endpoint.status(job))
 
     async def _submit(self, request: Request, endpoint: Endpoint, *, is_sync: bool) -> Job:
         if endpoint.pool.is_full:
             raise StoreFull(f"{endpoint.pool.queued} jobs are waiting")
+        if self._limits_queue:
+            self._limiter.check_queue(endpoint.pool.queued, endpoint.pool.limits.max_workers)
         limit = facts.RUNSYNC_BODY_BYTES if is_sync else facts.RUN_BODY_BYTES
         body = await read_json(request, max_bytes=limit)
-        job = endpoint.submit(body, is_sync=is_sync)
+        # the body's size, or where it came in chunks at most the limit
+        size_bytes = int(request.headers.get("content-length", limit))
+        job = endpoint.submit(body, is_sync=is_sync, size_bytes=size_bytes)
         if job.labels["webhook"]:
             self._call_webhook_when_final(endpoint, job)
         return job
@@ -107,29 +108,31 @@ class ClientApi:
         url = job.labels["webhook"]
 
         def send(_: Job) -> None:
-            self.webhooks.send(url, {**endpoint.status(job), "input": job.input, "webhook": url})
+            self.webhooks.send(url, render({**endpoint.status(job), "input": job.input, "webhook": url}))
 
         if job.state.is_final:
             send(job)
         job.on_final.append(send)
 
-    async def _status(self, _: Request, endpoint: Endpoint, job: Job) -> Response:
-        return JSONResponse(endpoint.status(job))
+    async def _status(self, request: Request, endpoint: Endpoint, job: Job) -> Response:
+        if "ttl" in request.query_params:
+            raise NotEmulated("status?ttl=")
+        return _answer(endpoint.status(job))
 
     async def _status_sync(self, request: Request, endpoint: Endpoint, job: Job) -> Response:
         wait_ms = _wait_ms(request, facts.STATUS_SYNC_WAIT_MS)
         await until_disconnect(request.receive, self._until_final(job, wait_ms))
-        return JSONResponse(endpoint.status(job))
+        return _answer(endpoint.status(job))
 
     async def _stream(self, request: Request, endpoint: Endpoint, job: Job) -> Response:
         wait_ms = _wait_ms(request, facts.STREAM_WAIT_MS)
         if not (job.has_chunks or job.state.is_final):
             await until_disconnect(request.receive, self._until_chunk(job, wait_ms))
-        return JSONResponse(endpoint.chunks(job))
+        return _answer(endpoint.chunks(job))
 
     async def _cancel(self, _: Request, endpoint: Endpoint, job: Job) -> Response:
         endpoint.pool.cancel(job)
-        return JSONResponse(endpoint.status(job))
+        return _answer(endpoint.status(job))
 
     async def _retry(self, _: Request, endpoint: Endpoint, job: Job) -> Response:
         if not endpoint.retry(job):
@@ -162,7 +165,39 @@ def _wait_ms(request: Request, default: int) -> int:
     return int(value)
 
 
+def _with_job(operation: JobOperation) -> Operation:
+    async def find(request: Request, endpoint: Endpoint) -> Response:
+        job = endpoint.jobs.get(request.path_params["job_id"])
+        if job is None:
+            return JSONResponse(facts.NOT_FOUND_JOB, status_code=404)
+        async for _ in request.stream():
+            pass  # a POST's body says nothing here, but a hang-up shows only once it is read
+        return await operation(request, endpoint, job)
+
+    return find
+
+
+def _answer(content: Mapping[str, Any]) -> Response:
+    return Response(render(content), media_type="application/json")
+
+
+def _refusal(error: Exception) -> Response:
+    """What is answered in place of a success. Raises `error` if it is none of these."""
+    if isinstance(error, PayloadTooLarge):
+        return JSONResponse({"error": str(error)}, status_code=facts.OVERSIZE_STATUS)
+    if isinstance(error, BadRequest | InvalidRequest):
+        return JSONResponse({"error": str(error)}, status_code=400)
+    if isinstance(error, StoreFull | TooManyRequests):
+        answer = {"error": f"{facts.TOO_MANY_REQUESTS}: {error}"}
+        return JSONResponse(answer, status_code=429, headers={"Retry-After": "1"})
+    if isinstance(error, NotEmulated):
+        known = [operation for operation, is_here in facts.OPERATIONS.items() if is_here]
+        answer_501 = {"error": f"the emulator does not implement {error}", "implemented": known}
+        return JSONResponse(answer_501, status_code=501)
+    if isinstance(error, ClientLeft):
+        return Response(status_code=499)
+    raise error
+
+
 async def _not_implemented(request: Request, _: Endpoint) -> Response:
-    what = f"{request.method} {request.url.path}"
-    known = [operation for operation, is_here in facts.OPERATIONS.items() if is_here]
-    return JSONResponse({"error": f"the emulator does not implement {what}", "implemented": known}, status_code=501)
+    raise NotEmulated(f"{request.method} {request.url.path}")

@@ -11,6 +11,8 @@ from emulator.engine.jobs import Job, JobState
 from emulator.engine.pool import WorkerPool
 from emulator.engine.store import JobStore
 from emulator.runpod import facts
+from emulator.runpod.payload import split
+from emulator.runpod.webhooks import is_address
 
 logger = logging.getLogger(__name__)
 
@@ -19,19 +21,24 @@ class BadRequest(Exception):
     """The request cannot become a job; the message is for whoever sent it."""
 
 
+class NotEmulated(Exception):
+    """The request asks for what is not here; the message names it."""
+
+
 class Endpoint:
+    """`pool` runs the jobs; `clock` must be the pool's own."""
+
     def __init__(self, endpoint_id: str, pool: WorkerPool, clock: Clock) -> None:
         self.endpoint_id, self.pool = endpoint_id, pool
         self.jobs = JobStore(clock)
         self._clock = clock
 
-    def submit(self, body: Any, *, is_sync: bool) -> Job:
-        """Make and queue the job of a `/run` or `/runsync` body. Raises `BadRequest`."""
-        if not isinstance(body, dict) or "input" not in body:
-            raise BadRequest("the body must be an object with the key 'input'")
-        policy = body.get("policy") or {}
-        if not isinstance(policy, dict):
-            raise BadRequest("policy must be an object")
+    def submit(self, body: Any, *, is_sync: bool, size_bytes: int = 0) -> Job:
+        """Make and queue the job of a `/run` or `/runsync` body of that size.
+
+        Raises `BadRequest`, `NotEmulated` and `StoreFull`.
+        """
+        policy = _checked(body)
         timeout_ms = _milliseconds(
             policy, "executionTimeout", facts.EXECUTION_TIMEOUT_MS, facts.EXECUTION_TIMEOUT_RANGE_MS
         )
@@ -43,12 +50,17 @@ class Endpoint:
             self._clock,
             execution_timeout_s=timeout_ms / 1000,
             low_priority=bool(policy.get("lowPriority")),
-            labels={"webhook": body.get("webhook"), "ttl_s": ttl_ms / 1000},
+            labels={
+                "webhook": body.get("webhook"),
+                "ttl_s": ttl_ms / 1000,
+                "max_output_bytes": facts.RUNSYNC_OUTPUT_BYTES if is_sync else facts.RUN_OUTPUT_BYTES,
+            },
         )
         retention_s = facts.RUNSYNC_RETENTION_S if is_sync else facts.RUN_RETENTION_S
-        self.jobs.add(job, ttl_s=ttl_ms / 1000, retention_s=retention_s)
+        self.jobs.add(job, ttl_s=ttl_ms / 1000, retention_s=retention_s, input_bytes=size_bytes)
         if body["input"] == {}:
             logger.warning("job %s has the empty input {}: at RunPod its worker never gets it", job.job_id)
+            job.retries = facts.EMPTY_INPUT_RETRIES
             job.fail(facts.EMPTY_INPUT_ERROR)
         else:
             self.pool.submit(job)
@@ -80,7 +92,7 @@ class Endpoint:
 
     def chunks(self, job: Job) -> dict[str, Any]:
         """What `/stream` answers: the chunks since the last call, those above 1 MB split."""
-        stream = [{"output": part} for chunk in job.drain() for part in _split(chunk)]
+        stream = [{"output": part} for chunk in job.drain() for part in split(chunk)]
         answer: dict[str, Any] = {"status": facts.STATUS[job.state], "stream": stream}
         if job.error is not None:
             answer["error"] = job.error
@@ -107,19 +119,26 @@ class Endpoint:
         }
 
 
+def _checked(body: Any) -> dict[str, Any]:
+    """The policy of a body that can become a job."""
+    if not isinstance(body, dict) or "input" not in body:
+        raise BadRequest("the body must be an object with the key 'input'")
+    for key in ("s3Config", "webhookV2"):
+        if body.get(key) is not None:
+            raise NotEmulated(key)
+    if body.get("webhook") and not is_address(body["webhook"]):
+        raise BadRequest(f"webhook must be an http or https address, found {body['webhook']!r}")
+    policy = body.get("policy") or {}
+    if not isinstance(policy, dict):
+        raise BadRequest("policy must be an object")
+    return policy
+
+
 def _milliseconds(policy: dict[str, Any], key: str, default: int, bounds: tuple[int, int]) -> int:
     value = policy.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or not bounds[0] <= value <= bounds[1]:
         raise BadRequest(f"policy.{key} must be {bounds[0]} to {bounds[1]} milliseconds, found {value!r}")
     return value
-
-
-def _split(chunk: Any) -> list[Any]:
-    """A text chunk above the limit in several; how RunPod cuts other kinds is not known."""
-    if isinstance(chunk, str) and len(chunk) > facts.STREAM_CHUNK_BYTES:
-        size = facts.STREAM_CHUNK_BYTES
-        return [chunk[start : start + size] for start in range(0, len(chunk), size)]
-    return [chunk]
 
 
 def _ms(seconds: float) -> int:

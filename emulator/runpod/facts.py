@@ -13,11 +13,16 @@ STATUS = {
     JobState.TIMED_OUT: "TIMED_OUT",
 }  # [SDK] the six names; FINAL_STATES leaves out CANCELLED
 
+SDK_VERSION = "1.12.0"  # [SDK] the release these facts were read from
+
 ID_SUFFIX = "-u1"  # [LIVE 23] `<uuid>-u2`; also -u1, -e1, -e2
 SYNC_ID_PREFIX = "sync-"  # [LIVE 23]
 
 RUN_BODY_BYTES = 10 * 1024 * 1024  # [DOCS]
 RUNSYNC_BODY_BYTES = 20 * 1024 * 1024  # [DOCS]
+RUN_OUTPUT_BYTES = RUN_BODY_BYTES  # [?] job-done answers 400 above a limit; taken to be the request's
+RUNSYNC_OUTPUT_BYTES = RUNSYNC_BODY_BYTES  # [?] as above
+OVERSIZE_STATUS = 413  # [?] of a request; the documented codes are 400, 401, 404, 429 and 500
 STREAM_CHUNK_BYTES = 1_000_000  # [DOCS] 1 MB per chunk; larger ones are split
 
 WAIT_MIN_MS, WAIT_MAX_MS = 1_000, 300_000  # [DOCS] for /runsync; [MCP] for /stream
@@ -32,11 +37,25 @@ TTL_RANGE_MS = (10_000, 7 * 86_400_000)  # [DOCS]
 RUN_RETENTION_S = 30 * 60.0  # [DOCS] after completion of /run
 RUNSYNC_RETENTION_S = 60.0  # [DOCS] after completion of /runsync
 
+RATE_WINDOW_S = 10.0  # [DOCS]
+RATE_LIMITS: dict[str, tuple[int, int | None]] = {
+    "run": (1_000, 200),
+    "runsync": (2_000, 400),
+    "status": (2_000, 400),
+    "status-sync": (2_000, 400),  # [?] as runsync
+    "stream": (2_000, 400),
+    "cancel": (100, 20),
+    "purge-queue": (2, None),
+}  # [DOCS] per window, at once
+QUEUE_LIMIT_MIN, QUEUE_LIMIT_PER_MAX_WORKER = 50, 500  # [DOCS] older ones: 429 above both 50 and workersMax × 500
+
 WEBHOOK_DELAYS_S = (0.0, 5.0, 20.0)  # [LIVE 16] seen at +0, +5 and +20 s; the documentation says 10 s apart
 
 UNAUTHORIZED = {"error": "unauthorized"}  # [?] body of a 401
 NOT_FOUND_JOB = {"error": "job not found"}  # [?] body of a 404
 NOT_FOUND_ENDPOINT = {"error": "endpoint not found"}  # [?] body of a 404
+TOO_MANY_REQUESTS = "too many requests"  # [?] text of a 429
+EMPTY_INPUT_RETRIES = 1  # [LIVE 15]
 EMPTY_INPUT_ERROR = "job timed out after 1 retries"  # [LIVE 15] `{"input": {}}` ends like this
 
 OPERATIONS = {
@@ -50,12 +69,13 @@ OPERATIONS = {
     "POST /v2/{id}/purge-queue": True,
     "GET /v2/{id}/health": True,
     "webhook": True,
+    "rate limits (RunpodLimits, off unless asked for)": True,
     "GET /v2/{id}/metrics": False,
     "GET /v2/{id}/requests": False,
     "POST /v2/{id}/batch": False,
     "/v2/{id}/openai/v1/*": False,
     "load-balancing endpoints": False,
-    "rate limits": False,
+    "GET|POST /v2/{id}/status/{job}?ttl=": False,
     "s3Config": False,
     "webhookV2": False,
     "worker API (job-take, job-done, …)": False,

@@ -11,12 +11,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from emulator.engine.jobs import Job
+from emulator.engine.jobs import Attempt
+from emulator.runpod import facts
+from emulator.runpod.payload import NotJson, RawJson, encode, join
 
 logger = logging.getLogger(__name__)
 
 RunpodConfig = dict[str, Any]
 """What `runpod.serverless.start` takes: `handler`, `return_aggregate_stream`, `concurrency_modifier`."""
+
+MAX_STREAMED_BYTES = 256 * 1024 * 1024
+"""The emulator's own bound on what one job may stream."""
 
 
 class HandlerWorker:
@@ -35,63 +40,104 @@ class HandlerWorker:
         if self._unload:
             await self._unload()
 
-    async def run(self, job: Job) -> None:
+    async def run(self, attempt: Attempt) -> None:
         handler = self._config["handler"]
-        event = {"id": job.job_id, "input": job.input}
-        if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
-            await self._run_generator(handler, event, job)
-        else:
-            await self._run_function(handler, event, job)
+        event = {"id": attempt.job_id, "input": attempt.input}
+        run = self._run_generator if _is_generator(handler) else self._run_function
+        try:
+            await run(handler, event, attempt)
+        except NotJson as error:
+            logger.error("job %s: %s", attempt.job_id, error)
+            attempt.fail(str(error))
 
-    async def _run_generator(self, handler: Callable[..., Any], event: dict[str, Any], job: Job) -> None:
-        whole: list[Any] = []
-        is_aggregated = bool(self._config.get("return_aggregate_stream"))
+    async def _run_generator(self, handler: Callable[..., Any], event: dict[str, Any], attempt: Attempt) -> None:
+        whole: list[RawJson] = []
+        is_aggregated, streamed_bytes = bool(self._config.get("return_aggregate_stream")), 0
         try:
             async with aclosing(_iterate(handler(event))) as outputs:
                 async for output in outputs:
                     if isinstance(output, dict) and output.get("error"):
-                        job.fail(str(output["error"]))
+                        attempt.fail(_error_text(output["error"], attempt))
                         return
-                    if not self._is_json(output, job):
+                    chunk = encode(output)
+                    streamed_bytes += len(chunk)
+                    if streamed_bytes > MAX_STREAMED_BYTES:
+                        attempt.fail(
+                            f"the job streamed over {MAX_STREAMED_BYTES:,} bytes, more than the emulator keeps"
+                        )
                         return
                     if is_aggregated:
-                        whole.append(output)
-                    job.add_chunk(output)
+                        whole.append(chunk)
+                    attempt.add_chunk(chunk)
+                    await asyncio.sleep(0)  # the SDK awaits a POST here: others get their turn
+        except NotJson:
+            raise
         except Exception as error:
-            logger.exception("handler of job %s raised", job.job_id)
-            job.fail(f"handler: {error} \ntraceback: {traceback.format_exc()}")
+            logger.exception("handler of job %s raised", attempt.job_id)
+            attempt.fail(f"handler: {error} \ntraceback: {traceback.format_exc()}")
             return
-        job.complete(whole)
+        self._complete(attempt, join(whole))
 
-    async def _run_function(self, handler: Callable[..., Any], event: dict[str, Any], job: Job) -> None:
+    async def _run_function(self, handler: Callable[..., Any], event: dict[str, Any], attempt: Attempt) -> None:
         try:
             result = handler(event)
             output = await result if inspect.isawaitable(result) else result
         except Exception as error:
-            logger.exception("handler of job %s raised", job.job_id)
-            details = {"error_type": str(type(error)), "error_message": str(error)}
-            job.fail(json.dumps({**details, "error_traceback": traceback.format_exc()}))
+            logger.exception("handler of job %s raised", attempt.job_id)
+            attempt.fail(_exception_text(error, attempt))
             return
-        error_message = None
+        problem = None
         if isinstance(output, dict):
-            error_message = output.pop("error", None)
-            output.pop("refresh_worker", None)
-        if not self._is_json(output, job):
-            return
-        if error_message:
-            job.fail(str(error_message), output)
+            problem = output.pop("error", None)
+            if output.pop("refresh_worker", None):
+                logger.warning("job %s: refresh_worker is not emulated, the worker stays", attempt.job_id)
+        whole = None if output == {} else encode(output)
+        if problem:
+            attempt.fail(_error_text(problem, attempt), whole)
         else:
-            job.complete(None if output == {} else output)
+            self._complete(attempt, whole)
 
-    def _is_json(self, output: Any, job: Job) -> bool:
-        """The SDK logs such an output and posts nothing, so that the job never ends. Here it fails and says why."""
-        try:
-            json.dumps(output)
-        except (TypeError, ValueError) as error:
-            logger.error("job %s: output is not JSON and would be lost at RunPod: %s", job.job_id, error)
-            job.fail(f"output is not JSON and would be lost at RunPod: {error}")
-            return False
-        return True
+    def _complete(self, attempt: Attempt, output: RawJson | None) -> None:
+        """RunPod refuses a result above the limit and the client sees COMPLETED without output (runpod-python 309)."""
+        limit_bytes = attempt.labels.get("max_output_bytes")
+        if output is not None and limit_bytes is not None and len(output) > limit_bytes:
+            logger.error(
+                "job %s: its output of %s bytes is over RunPod's limit of %s and is lost, as it would be there; chunks "
+                "that were streamed are not",
+                attempt.job_id,
+                f"{len(output):,}",
+                f"{limit_bytes:,}",
+            )
+            output = None
+        attempt.complete(output)
+
+
+def _is_generator(handler: Callable[..., Any]) -> bool:
+    return inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)
+
+
+def _error_text(error: object, attempt: Attempt) -> str:
+    if isinstance(error, str):
+        return error
+    logger.warning(
+        "job %s: its error is no text but %s: RunPod shows such a job as COMPLETED without output (runpod-python 299)",
+        attempt.job_id,
+        type(error).__name__,
+    )
+    return str(error)
+
+
+def _exception_text(error: Exception, attempt: Attempt) -> str:
+    """The JSON text that `run_job` posts."""
+    details = {
+        "error_type": str(type(error)),
+        "error_message": str(error),
+        "error_traceback": traceback.format_exc(),
+        "hostname": "unknown",
+        "worker_id": attempt.job.worker_id,
+        "runpod_version": facts.SDK_VERSION,
+    }
+    return json.dumps(details)
 
 
 async def _iterate(generator: Any) -> AsyncGenerator[Any, None]:
@@ -102,4 +148,3 @@ async def _iterate(generator: Any) -> AsyncGenerator[Any, None]:
     else:
         for output in generator:
             yield output
-            await asyncio.sleep(0)

@@ -2,102 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
 
-import httpx
 import pytest
-from starlette.applications import Starlette
 
-from emulator.engine.clock import VirtualClock
-from emulator.engine.pool import PoolLimits, WorkerPool
 from emulator.runpod import facts
-from emulator.runpod.client_api import ClientApi
-from emulator.runpod.endpoint import Endpoint
-from emulator.runpod.worker import HandlerWorker
-
-KEY = "rp-key"
-Answer = dict[str, Any]
-
-
-class Steps:
-    """The handler's side: it yields what `put` gives it, in order; `None` ends the job."""
-
-    def __init__(self) -> None:
-        self.queues: dict[str, asyncio.Queue[Any]] = {}
-        self.stopped: list[str] = []
-
-    def queue(self, job_id: str) -> asyncio.Queue[Any]:
-        return self.queues.setdefault(job_id, asyncio.Queue())
-
-    async def handler(self, job: dict[str, Any]) -> AsyncIterator[Any]:
-        try:
-            while (step := await self.queue(job["id"]).get()) is not None:
-                if isinstance(step, Exception):
-                    raise step
-                yield step
-        except asyncio.CancelledError:
-            self.stopped.append(job["id"])
-            raise
-
-
-class Cloud:
-    """One endpoint, `ep`, with the handler's steps and the clock in the test's hands."""
-
-    def __init__(self, *, aggregate: bool = True, max_workers: int = 1, concurrency: int = 1) -> None:
-        self.clock, self.steps = VirtualClock(), Steps()
-        self.webhooks: list[dict[str, Any]] = []
-        self.webhook_answers: list[int] = []
-        config = {"handler": self.steps.handler, "return_aggregate_stream": aggregate}
-
-        async def load() -> dict[str, Any]:
-            return config
-
-        limits = PoolLimits(max_workers=max_workers, concurrency=concurrency, idle_timeout_s=60)
-        self.pool = WorkerPool(lambda _: HandlerWorker(load), limits, self.clock)
-        self.endpoint = Endpoint("ep", self.pool, self.clock)
-        webhook_client = httpx.AsyncClient(transport=httpx.MockTransport(self._webhook))
-        self.api = ClientApi({"ep": self.endpoint}, api_key=KEY, clock=self.clock, webhook_client=webhook_client)
-        transport = httpx.ASGITransport(Starlette(routes=self.api.routes()))
-        headers = {"Authorization": f"Bearer {KEY}"}
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://api/v2/ep", headers=headers)
-
-    def _webhook(self, request: httpx.Request) -> httpx.Response:
-        self.webhooks.append({"at_s": self.clock.now(), **json.loads(request.content)})
-        return httpx.Response(self.webhook_answers.pop(0) if self.webhook_answers else 200)
-
-    async def close(self) -> None:
-        await self.pool.close()
-        await self.api.webhooks.close()
-        await self.http.aclose()
-
-    async def run(self, **body: Any) -> str:
-        answer = (await self.http.post("/run", json={"input": {"x": 1}, **body})).json()
-        await self.clock.advance(0)
-        return answer["id"]
-
-    async def say(self, job_id: str, *steps: Any) -> None:
-        for step in steps:
-            self.steps.queue(job_id).put_nowait(step)
-        await self.clock.advance(0)
-
-    async def status(self, job_id: str) -> Answer:
-        return (await self.http.get(f"/status/{job_id}")).json()
-
-    async def waiting(self, method: str, path: str, **arguments: Any) -> asyncio.Task[httpx.Response]:
-        """A call that the API holds."""
-        task = asyncio.create_task(self.http.request(method, path, **arguments))
-        await self.clock.advance(0)
-        return task
-
-
-@pytest.fixture
-async def cloud() -> AsyncIterator[Cloud]:
-    cloud = Cloud()
-    yield cloud
-    await cloud.close()
+from tests.conformance.cloud import KEY, Cloud
 
 
 async def test_01_every_success_is_exactly_200(cloud: Cloud) -> None:
