@@ -9,11 +9,11 @@ Exactly one terminal state is reached; whatever arrives later is ignored.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Callable
 from typing import Any
 
+from emulator.engine.changes import Changes
 from emulator.engine.clock import Clock
 
 
@@ -56,7 +56,7 @@ class Job:
         self.error: str | None = None
         self._clock = clock
         self._chunks: list[Any] = []
-        self._waiters: set[asyncio.Future[bool]] = set()
+        self._changes = Changes(clock)
         self.on_final: list[Callable[[Job], object]] = []
 
     # what a worker tells
@@ -66,20 +66,20 @@ class Job:
         if self.state is not JobState.QUEUED:
             return False
         self.state, self.worker_id, self.started_at = JobState.RUNNING, worker_id, self._clock.now()
-        self._notify()
+        self._changes.announce()
         return True
 
     def add_chunk(self, chunk: Any) -> None:
         """A piece of output, for whoever streams."""
         if self.state is JobState.RUNNING:
             self._chunks.append(chunk)
-            self._notify()
+            self._changes.announce()
 
     def progress(self, output: Any) -> None:
         """An interim output, replaced by the next one or the result."""
         if self.state is JobState.RUNNING:
             self.output = output
-            self._notify()
+            self._changes.announce()
 
     def complete(self, output: Any) -> bool:
         return self._finish(JobState.COMPLETED, output=output)
@@ -122,20 +122,13 @@ class Job:
 
     async def changed(self, timeout_s: float) -> bool:
         """Wait for the next change, at most `timeout_s` seconds of the clock. Whether there was one."""
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        timer = self._clock.call_later(timeout_s, lambda: _settle(waiter, False))
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-            self._waiters.discard(waiter)
+        return await self._changes.wait(timeout_s)
 
     def _finish(self, state: JobState, *, error: str | None = None, output: Any = None) -> bool:
         if self.state.is_final:
             return False
         self.state, self.error, self.output, self.finished_at = state, error, output, self._clock.now()
-        self._notify()
+        self._changes.announce()
         for callback in self.on_final:
             callback(self)
         return True
@@ -145,13 +138,4 @@ class Job:
         self.started_at = self.finished_at = None
         self.output = self.error = None
         self._chunks.clear()
-        self._notify()
-
-    def _notify(self) -> None:
-        for waiter in self._waiters:
-            _settle(waiter, True)
-
-
-def _settle(waiter: asyncio.Future[bool], has_changed: bool) -> None:
-    if not waiter.done():
-        waiter.set_result(has_changed)
+        self._changes.announce()

@@ -8,10 +8,11 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from emulator.engine.clock import Clock, Timer
 from emulator.engine.jobs import Job, JobState
+from emulator.engine.pulled import PulledWorker
+from emulator.engine.worker import Worker, WorkerLost, WorkerSpent
 
 logger = logging.getLogger(__name__)
 
@@ -19,21 +20,6 @@ MAX_ATTEMPTS = 2
 """A job whose worker is lost runs once more, then fails."""
 EXECUTION_TIMEOUT_ERROR = "executionTimeout exceeded"
 MAX_LOG_ENTRIES = 10_000
-
-
-class Worker(Protocol):
-    """Serves jobs, several at a time. Made idle; `start` is its cold start."""
-
-    async def start(self) -> None: ...
-
-    async def run(self, job: Job) -> None:
-        """Serve a running job until it is final. Cancelled when the job is. Raises `WorkerLost` if the worker died."""
-
-    async def stop(self) -> None: ...
-
-
-class WorkerLost(Exception):
-    """The worker died, and with it every job that it was serving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +47,24 @@ class _Slot:
     worker_id: str
     worker: Worker
     is_ready: bool = False
+    is_spent: bool = False
     jobs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     idle_timer: Timer | None = None
     starting: asyncio.Task[None] | None = None
+
+    @property
+    def is_healthy(self) -> bool:
+        return not isinstance(self.worker, PulledWorker) or self.worker.is_healthy
+
+    def room(self, concurrency: int) -> int:
+        """How many more jobs it may have now. A worker that pulls decides itself how many it takes."""
+        if not self.is_ready or self.is_spent:
+            return 0
+        return self.worker.room if isinstance(self.worker, PulledWorker) else concurrency - len(self.jobs)
+
+    def promise(self, concurrency: int) -> int:
+        """How many more jobs it may have soon: once it is ready, or asks again."""
+        return max(0, concurrency - len(self.jobs)) if self.is_healthy and not self.is_spent else 0
 
 
 class WorkerPool:
@@ -112,8 +113,18 @@ class WorkerPool:
         return sum(len(slot.jobs) for slot in self._slots)
 
     def workers(self) -> Counter[str]:
-        """How many workers there are by state: initializing, idle, running."""
+        """How many workers there are by state: initializing, idle, running, unhealthy."""
         return Counter(_state(slot) for slot in self._slots)
+
+    def worker(self, worker_id: str) -> Worker | None:
+        return next((slot.worker for slot in self._slots if slot.worker_id == worker_id), None)
+
+    def recycle(self, worker_id: str) -> None:
+        """Replace a worker once the jobs that it has are over."""
+        for slot in [slot for slot in self._slots if slot.worker_id == worker_id]:
+            slot.is_spent = True
+            self._retire_if_spent(slot)
+            self._scale()
 
     def submit(self, job: Job) -> None:
         """Queue a job and see to it that it runs."""
@@ -142,7 +153,7 @@ class WorkerPool:
 
     def _dispatch(self) -> None:
         while self._queue:
-            ready = [s for s in self._slots if s.is_ready and len(s.jobs) < self.limits.concurrency]
+            ready = [slot for slot in self._slots if slot.room(self.limits.concurrency) > 0]
             if not ready:
                 break
             job = self._queue.popleft()
@@ -154,15 +165,18 @@ class WorkerPool:
     def _scale(self) -> None:
         if self._is_closed:
             return
-        starting = sum(not slot.is_ready for slot in self._slots)
+        promised = sum(slot.promise(self.limits.concurrency) for slot in self._slots)
         waiting = sum(not job.low_priority for job in self._queue) or (1 if self._queue and not self._slots else 0)
-        wanted = max(self.limits.min_workers - len(self._slots), waiting - starting * self.limits.concurrency)
+        wanted = max(self.limits.min_workers - len(self._slots), waiting - promised)
         for _ in range(min(wanted, self.limits.max_workers - len(self._slots))):
             self._start_worker()
 
     def _start_worker(self) -> None:
         worker_id = f"worker-{next(self._numbers)}"
         slot = _Slot(worker_id, self._make_worker(worker_id))
+        if isinstance(slot.worker, PulledWorker):
+            slot.worker.on_room = self._dispatch
+            slot.worker.on_lost = lambda reason: self._lost(slot, reason)
         self._slots.append(slot)
         self._note(slot, "starting")
         slot.starting = asyncio.create_task(self._start(slot))
@@ -197,6 +211,8 @@ class WorkerPool:
             slot.idle_timer.cancel()
             slot.idle_timer = None
         self._note(slot, "job", job.job_id)
+        if isinstance(slot.worker, PulledWorker):
+            slot.worker.hand(job)
         task = asyncio.create_task(self._serve(slot, job))
         slot.jobs[job.job_id] = task
         task.add_done_callback(lambda _: self._served(slot, job))
@@ -209,6 +225,8 @@ class WorkerPool:
             await slot.worker.run(job)
         except WorkerLost as error:
             self._lost(slot, str(error))
+        except WorkerSpent:
+            slot.is_spent = True
         except asyncio.CancelledError:
             if self._is_closed:
                 job.cancel()  # otherwise the job ended from outside, or its worker was lost and it runs again
@@ -224,12 +242,18 @@ class WorkerPool:
         self._note(slot, "done", job.job_id)
         if job.state is JobState.RUNNING:
             self._attempt_again(job)
+        self._retire_if_spent(slot)
         self._dispatch()
         self._watch_idleness(slot)
 
     def _lost(self, slot: _Slot, reason: str) -> None:
         logger.warning("worker %s lost: %s", slot.worker_id, reason)
         self._retire(slot, "lost")
+        self._scale()
+
+    def _retire_if_spent(self, slot: _Slot) -> None:
+        if slot.is_spent and not slot.jobs:
+            self._retire(slot, "recycled")
 
     def _attempt_again(self, job: Job) -> None:
         if job.retries + 1 >= MAX_ATTEMPTS:
@@ -246,6 +270,7 @@ class WorkerPool:
         slot.idle_timer = None
         if not slot.jobs and len(self._slots) > self.limits.min_workers:
             self._retire(slot, "idle")
+            self._scale()
 
     def _retire(self, slot: _Slot, reason: str) -> None:
         if slot not in self._slots:
@@ -261,7 +286,7 @@ class WorkerPool:
     async def _stop(self, slot: _Slot) -> None:
         if slot.starting and not slot.starting.done():
             slot.starting.cancel()
-        for task in [*slot.jobs.values()]:
+        for task in reversed([*slot.jobs.values()]):  # they go back to the front of the queue one by one
             if task is not asyncio.current_task():
                 task.cancel()
         await slot.worker.stop()
@@ -282,6 +307,8 @@ class WorkerPool:
 
 
 def _state(slot: _Slot) -> str:
+    if not slot.is_healthy:
+        return "unhealthy"
     if not slot.is_ready:
         return "initializing"
     return "running" if slot.jobs else "idle"
