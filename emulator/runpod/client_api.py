@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 
 import httpx
@@ -14,6 +13,7 @@ from emulator.engine.clock import Clock
 from emulator.engine.jobs import Job
 from emulator.engine.store import StoreFull
 from emulator.runpod import facts
+from emulator.runpod.auth import is_authorised
 from emulator.runpod.endpoint import BadRequest, Endpoint
 from emulator.runpod.webhooks import Webhooks
 from yapit.asgi import ClientLeft, read_json, until_disconnect
@@ -50,7 +50,7 @@ class ClientApi:
 
     def _checked(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            if not self._is_authorised(request):
+            if not is_authorised(request, self._api_key):
                 return JSONResponse(facts.UNAUTHORIZED, status_code=401)
             endpoint = self._endpoints.get(request.path_params["endpoint_id"])
             if endpoint is None:
@@ -77,11 +77,6 @@ class ClientApi:
             return await operation(request, endpoint, job)
 
         return self._checked(find)
-
-    def _is_authorised(self, request: Request) -> bool:
-        """The key as a bearer token, or raw as the documentation's curl examples send it."""
-        found = request.headers.get("authorization", "").removeprefix("Bearer ")
-        return hmac.compare_digest(found.encode(), self._api_key.encode())
 
     async def _run(self, request: Request, endpoint: Endpoint) -> Response:
         job = await self._submit(request, endpoint, is_sync=False)
