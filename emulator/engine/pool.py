@@ -260,7 +260,12 @@ class WorkerPool:
             job.fail(f"job timed out after {job.retries} retries")
         elif job.requeue():
             self.retried += 1
-            self._queue.appendleft(job)
+            self._put_back(job)
+
+    def _put_back(self, job: Job) -> None:
+        """Before the jobs that no worker had yet, in the order of submission."""
+        later = (n for n, other in enumerate(self._queue) if not other.retries or other.submitted_at > job.submitted_at)
+        self._queue.insert(next(later, len(self._queue)), job)
 
     def _watch_idleness(self, slot: _Slot) -> None:
         if slot in self._slots and not slot.jobs and slot.idle_timer is None:
@@ -286,7 +291,7 @@ class WorkerPool:
     async def _stop(self, slot: _Slot) -> None:
         if slot.starting and not slot.starting.done():
             slot.starting.cancel()
-        for task in reversed([*slot.jobs.values()]):  # they go back to the front of the queue one by one
+        for task in [*slot.jobs.values()]:
             if task is not asyncio.current_task():
                 task.cancel()
         await slot.worker.stop()

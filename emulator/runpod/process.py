@@ -68,6 +68,11 @@ class ProcessWorker(PulledWorker):
         self._is_ready = False
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the main process, and of its group."""
+        return self._process.pid if self._process else None
+
     async def start(self) -> None:
         """Raises `StartFailed`."""
         reading_end, writing_end = os.pipe()
