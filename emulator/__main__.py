@@ -1,4 +1,7 @@
-"""`python -m emulator`: on loopback, port 8900 (`EMULATOR_HOST`, `EMULATOR_PORT`, `EMULATOR_API_KEY`)."""
+"""`python -m emulator`: on loopback, port 8900 (`EMULATOR_HOST`, `EMULATOR_PORT`, `EMULATOR_API_KEY`).
+
+`EMULATOR_WORKERS=process` serves RunPod's endpoints with processes that run RunPod's own worker loop.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,41 @@ import os
 import sys
 from pathlib import Path
 
-import uvicorn
-
-from emulator.app import DEFAULT_API_KEY, Emulator, endpoints_from
+from emulator.app import DEFAULT_API_KEY, Emulator, WorkerKind, endpoints_from
+from emulator.server import Server
 from yapit.errors import ConfigurationError
 from yapit.function_spec import functions_root
+
+EVERY_ADDRESS = ("", "0.0.0.0", "::")
 
 
 def main() -> None:
     level = os.environ.get("LOG_LEVEL", "info")
     logging.basicConfig(level=level.upper(), format="emulator  %(levelname)s %(message)s")
     routes_file = Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json"))
+    host, port = os.environ.get("EMULATOR_HOST", "127.0.0.1"), int(os.environ.get("EMULATOR_PORT", "8900"))
     try:
         emulator = Emulator(
             functions_root(),
             endpoints=endpoints_from(routes_file),
             api_key=os.environ.get("EMULATOR_API_KEY", DEFAULT_API_KEY),
+            workers=_worker_kind(),
+            base_url=f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}",
         )
     except ConfigurationError as error:
         sys.exit(f"emulator: {error}")
-    host, port = os.environ.get("EMULATOR_HOST", "127.0.0.1"), int(os.environ.get("EMULATOR_PORT", "8900"))
-    uvicorn.run(emulator.app, host=host, port=port, log_level=level, access_log=False)
+    Server(emulator, host=host, port=port, log_level=level).run()
+
+
+def _worker_kind() -> WorkerKind:
+    """Raises `ConfigurationError`."""
+    match os.environ.get("EMULATOR_WORKERS", "in-process"):
+        case "in-process":
+            return "in-process"
+        case "process":
+            return "process"
+        case found:
+            raise ConfigurationError(f"EMULATOR_WORKERS is {found!r}; it may be 'in-process' or 'process'")
 
 
 if __name__ == "__main__":

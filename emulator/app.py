@@ -1,15 +1,16 @@
 """The emulator: every function behind RunPod's API and as a plain HTTP worker, in one process.
 
-`/v2/{endpoint}/…`: RunPod's client API. `/workers/{function}/…`: the HTTP worker. `/healthz`.
+`/v2/{endpoint}/…`: RunPod's client API and worker API. `/workers/{function}/…`: the HTTP worker. `/healthz`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from starlette.applications import Starlette
@@ -20,9 +21,12 @@ from starlette.types import ASGIApp
 
 from emulator.engine.clock import Clock, RealClock
 from emulator.engine.pool import PoolLimits, WorkerPool
+from emulator.engine.worker import Worker
 from emulator.runpod.client_api import ClientApi
 from emulator.runpod.endpoint import Endpoint
+from emulator.runpod.process import ProcessWorker, worker_environment
 from emulator.runpod.worker import HandlerWorker, RunpodConfig
+from emulator.runpod.worker_api import WorkerApi
 from yapit.errors import ConfigurationError, WorkerUnavailable
 from yapit.function_spec import FunctionSpec, discover
 from yapit.workers.handlers import local, runpod
@@ -30,11 +34,15 @@ from yapit.workers.loading import import_functions_from, load_runner
 from yapit.workers.runner import Runner
 
 DEFAULT_API_KEY = "emulator"
+WorkerKind = Literal["in-process", "process"]
 
 
 class Emulator:
     """The functions under `functions_dir`. `endpoints` maps RunPod endpoint ids to functions; each function also has an
     endpoint of its own name.
+
+    `workers` says what serves those endpoints: handlers in this process, or processes that run the vendor's own loop
+    and ask for their jobs at `base_url`. Both are started when jobs wait and stopped when idle.
 
     Raises `ConfigurationError` for a function that cannot be read. One whose packages are missing is served, and
     answers that it cannot start.
@@ -48,9 +56,14 @@ class Emulator:
         api_key: str = DEFAULT_API_KEY,
         clock: Clock | None = None,
         webhook_client: httpx.AsyncClient | None = None,
+        workers: WorkerKind = "in-process",
+        base_url: str | None = None,
     ) -> None:
+        if workers == "process" and base_url is None:
+            raise ConfigurationError("worker processes need the emulator's base_url, to ask it for their jobs")
         self.clock = clock or RealClock()
         self.api_key = api_key
+        self.workers, self.base_url, self.functions_dir = workers, base_url or "", functions_dir
         self.specs = discover(functions_dir)
         import_functions_from(functions_dir)
         self.endpoints = {
@@ -60,8 +73,9 @@ class Emulator:
         self.runners: dict[str, Runner] = {}
         webhook_client = webhook_client or httpx.AsyncClient(timeout=10.0)
         self._api = ClientApi(self.endpoints, api_key=api_key, clock=self.clock, webhook_client=webhook_client)
+        worker_api = WorkerApi(self.endpoints, api_key=api_key, clock=self.clock)
         mounts = [Mount(f"/workers/{name}", app=self._worker(spec)) for name, spec in self.specs.items()]
-        routes = [Route("/healthz", self._healthz), *mounts, *self._api.routes()]
+        routes = [Route("/healthz", self._healthz), *mounts, *worker_api.routes(), *self._api.routes()]
         self.app = Starlette(routes=routes, lifespan=self._lifespan)
 
     def open(self) -> None:
@@ -70,12 +84,15 @@ class Emulator:
             endpoint.pool.open()
 
     async def close(self) -> None:
-        """Stop every worker."""
+        """Stop every worker, and what else runs."""
         await self._api.webhooks.close()
-        for endpoint in self.endpoints.values():
-            await endpoint.pool.close()
+        await self.stop_workers()
         for runner in self.runners.values():
             await runner.close()
+
+    async def stop_workers(self) -> None:
+        """Stop RunPod's workers; their jobs end as cancelled."""
+        await asyncio.gather(*(endpoint.pool.close() for endpoint in self.endpoints.values()))
 
     def _endpoint(self, endpoint_id: str, function: str) -> Endpoint:
         spec = self.specs.get(function)
@@ -84,13 +101,26 @@ class Emulator:
             raise ConfigurationError(
                 f"RunPod endpoint {endpoint_id}: there is no function {function!r}; there is {known}"
             )
+
+        def make_worker(worker_id: str) -> Worker:
+            return self._process(endpoint_id, worker_id, spec) if self.workers == "process" else _in_process(spec)
+
         limits = PoolLimits(
             min_workers=spec.scaling.min_workers,
             max_workers=spec.scaling.max_workers,
             concurrency=max(runpod.MIN_CONCURRENCY, spec.scaling.concurrency),
             idle_timeout_s=spec.scaling.idle_timeout_s,
         )
-        return Endpoint(endpoint_id, WorkerPool(lambda _: _worker(spec), limits, self.clock), self.clock)
+        return Endpoint(endpoint_id, WorkerPool(make_worker, limits, self.clock), self.clock)
+
+    def _process(self, endpoint_id: str, worker_id: str, spec: FunctionSpec) -> ProcessWorker:
+        environment = worker_environment(
+            *(self.base_url, endpoint_id, worker_id),
+            api_key=self.api_key,
+            adapter_class=spec.adapter_class,
+            functions_dir=self.functions_dir,
+        )
+        return ProcessWorker(worker_id, self.clock, environment)
 
     def _worker(self, spec: FunctionSpec) -> ASGIApp:
         try:
@@ -125,7 +155,7 @@ def endpoints_from(routes_file: Path) -> dict[str, str]:
         raise ConfigurationError(f"{routes_file}: not a list of routes: {error!r}") from None
 
 
-def _worker(spec: FunctionSpec) -> HandlerWorker:
+def _in_process(spec: FunctionSpec) -> HandlerWorker:
     """A worker with an adapter of its own: what one does another cannot see."""
     runners: list[Runner] = []
 

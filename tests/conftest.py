@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from emulator.app import Emulator
+from emulator.app import Emulator, WorkerKind
+from emulator.server import Server
 from yapit.gateway.app import create_app
 from yapit.gateway.settings import Settings
 
@@ -25,23 +26,24 @@ API_KEY = "emulator"
 
 
 @contextmanager
-def serve(make_app: Callable[[], Any]) -> Iterator[tuple[str, uvicorn.Server]]:
-    """An ASGI app on a real socket, in a thread with an event loop of its own; made there, closed there."""
-    listener = socket.socket()
+def serve(make_server: Callable[[str], uvicorn.Server]) -> Iterator[tuple[str, uvicorn.Server]]:
+    """A server on a real socket, in a thread with an event loop of its own; made there from its URL, closed there."""
+    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named
     listener.bind(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     started = threading.Event()
     holder: dict[str, Any] = {}
 
-    class Announcing(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
+    async def main() -> None:
+        server = holder["server"] = make_server(url)
+        start_up = server.startup
+
+        async def announce(sockets: list[socket.socket] | None = None) -> None:
+            await start_up(sockets)
             started.set()
 
-    async def main() -> None:
-        holder["loop"] = asyncio.get_running_loop()
-        config = uvicorn.Config(make_app(), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        holder["server"] = Announcing(config)
-        await holder["server"].serve(sockets=[listener])
+        server.startup = announce  # type: ignore[method-assign]
+        await server.serve(sockets=[listener])
 
     def run() -> None:
         try:
@@ -57,7 +59,7 @@ def serve(make_app: Callable[[], Any]) -> Iterator[tuple[str, uvicorn.Server]]:
     if "error" in holder:
         raise holder["error"]
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", holder["server"]
+        yield url, holder["server"]
     finally:
         holder["server"].should_exit = True
         thread.join(20)
@@ -82,13 +84,24 @@ def routes_of(emulator_url: str, functions: list[str]) -> list[dict[str, Any]]:
     return routes
 
 
+def gateway_server(settings: Settings) -> uvicorn.Server:
+    app = create_app(settings)
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
+
+
 @contextmanager
-def running_stack(functions_dir: Path, folder: Path, routes: list[dict[str, Any]] | None = None) -> Iterator[Stack]:
+def running_stack(
+    functions_dir: Path,
+    folder: Path,
+    routes: list[dict[str, Any]] | None = None,
+    *,
+    workers: WorkerKind = "in-process",
+) -> Iterator[Stack]:
     made: list[Emulator] = []
 
-    def make_emulator() -> Any:
-        made.append(Emulator(functions_dir, api_key=API_KEY))
-        return made[0].app
+    def make_emulator(url: str) -> Server:
+        made.append(Emulator(functions_dir, api_key=API_KEY, workers=workers, base_url=url))
+        return Server(made[0])
 
     with ExitStack() as stack:
         emulator_url, _ = stack.enter_context(serve(make_emulator))
@@ -105,7 +118,7 @@ def running_stack(functions_dir: Path, folder: Path, routes: list[dict[str, Any]
             runpod_api_base=f"{emulator_url}/v2",
             runpod_api_key=API_KEY,
         )
-        url, _ = stack.enter_context(serve(lambda: create_app(settings)))
+        url, _ = stack.enter_context(serve(lambda _: gateway_server(settings)))
         yield Stack(url, emulator_url, made[0])
 
 
@@ -113,4 +126,11 @@ def running_stack(functions_dir: Path, folder: Path, routes: list[dict[str, Any]
 def tone_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The gateway over the tests' own functions."""
     with running_stack(TEST_FUNCTIONS, tmp_path_factory.mktemp("routes")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def process_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The same, with the vendor's own worker loop in processes behind RunPod's endpoints."""
+    with running_stack(TEST_FUNCTIONS, tmp_path_factory.mktemp("routes"), workers="process") as stack:
         yield stack

@@ -10,12 +10,15 @@ worker sends after its attempt is over cannot reach the next one.
 
 from __future__ import annotations
 
-import asyncio
 import enum
+import itertools
 from collections.abc import Callable
 from typing import Any
 
+from emulator.engine.changes import Changes
 from emulator.engine.clock import Clock
+
+_numbers = itertools.count()  # in the order of submission
 
 
 class JobState(enum.Enum):
@@ -45,6 +48,7 @@ class Job:
         labels: dict[str, Any] | None = None,
     ) -> None:
         self.job_id, self.input = job_id, job_input
+        self.number = next(_numbers)
         self.execution_timeout_s, self.low_priority = execution_timeout_s, low_priority
         self.labels = labels or {}
         self.state = JobState.QUEUED
@@ -57,8 +61,8 @@ class Job:
         self.error: str | None = None
         self._clock = clock
         self._chunks: list[Any] = []
-        self._waiters: set[asyncio.Future[bool]] = set()
         self.attempt: Attempt | None = None
+        self._changes = Changes(clock)
         self.on_final: list[Callable[[Job], object]] = []
 
     # what a worker tells
@@ -69,20 +73,20 @@ class Job:
             return None
         self.state, self.worker_id, self.started_at = JobState.RUNNING, worker_id, self._clock.now()
         self.attempt = Attempt(self)
-        self._notify()
+        self._changes.announce()
         return self.attempt
 
     def add_chunk(self, chunk: Any) -> None:
         """A piece of output, for whoever streams."""
         if self.state is JobState.RUNNING:
             self._chunks.append(chunk)
-            self._notify()
+            self._changes.announce()
 
     def progress(self, output: Any) -> None:
         """An interim output, replaced by the next one or the result."""
         if self.state is JobState.RUNNING:
             self.output = output
-            self._notify()
+            self._changes.announce()
 
     def complete(self, output: Any) -> bool:
         return self._finish(JobState.COMPLETED, output=output)
@@ -131,24 +135,17 @@ class Job:
     @property
     def waiting(self) -> int:
         """How many wait for a change."""
-        return len(self._waiters)
+        return self._changes.waiting
 
     async def changed(self, timeout_s: float) -> bool:
         """Wait for the next change, at most `timeout_s` seconds of the clock. Whether there was one."""
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        timer = self._clock.call_later(timeout_s, lambda: _settle(waiter, False))
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-            self._waiters.discard(waiter)
+        return await self._changes.wait(timeout_s)
 
     def _finish(self, state: JobState, *, error: str | None = None, output: Any = None) -> bool:
         if self.state.is_final:
             return False
         self.state, self.error, self.output, self.finished_at = state, error, output, self._clock.now()
-        self._notify()
+        self._changes.announce()
         for callback in self.on_final:
             callback(self)
         return True
@@ -158,11 +155,7 @@ class Job:
         self.started_at = self.finished_at = None
         self.output = self.error = None
         self._chunks.clear()
-        self._notify()
-
-    def _notify(self) -> None:
-        for waiter in self._waiters:
-            _settle(waiter, True)
+        self._changes.announce()
 
 
 class Attempt:
@@ -194,8 +187,3 @@ class Attempt:
 
 def _size_bytes(part: Any) -> int:
     return len(part) if isinstance(part, bytes) else 0
-
-
-def _settle(waiter: asyncio.Future[bool], has_changed: bool) -> None:
-    if not waiter.done():
-        waiter.set_result(has_changed)

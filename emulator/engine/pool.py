@@ -8,11 +8,12 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from emulator.engine.clock import Clock, Timer
 from emulator.engine.jobs import Attempt, Job, JobState
+from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
+from emulator.engine.worker import Worker, WorkerLost, WorkerSpent
 
 logger = logging.getLogger(__name__)
 
@@ -22,25 +23,6 @@ EXECUTION_TIMEOUT_ERROR = "executionTimeout exceeded"
 MAX_LOG_ENTRIES = 10_000
 STOP_GRACE_S = 5.0
 """Real seconds that a stopping worker's jobs get to clean up: it is real code that may refuse to end."""
-
-
-class Worker(Protocol):
-    """Serves jobs, several at a time. Made idle; `start` is its cold start.
-
-    One that takes its jobs by polling fits too: `start` waits for its first poll, `run` hands the attempt to a held
-    poll and waits, and whatever posts the result calls the attempt's methods.
-    """
-
-    async def start(self) -> None: ...
-
-    async def run(self, attempt: Attempt) -> None:
-        """Serve a job until it is final. Cancelled when the job is. Raises `WorkerLost` if the worker died."""
-
-    async def stop(self) -> None: ...
-
-
-class WorkerLost(Exception):
-    """The worker died, and with it every job that it was serving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +50,24 @@ class _Slot:
     worker_id: str
     worker: Worker
     is_ready: bool = False
+    is_spent: bool = False
     jobs: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
     idle_timer: Timer | None = None
     starting: asyncio.Task[None] | None = None
+
+    @property
+    def is_healthy(self) -> bool:
+        return not isinstance(self.worker, PulledWorker) or self.worker.is_healthy
+
+    def room(self, concurrency: int) -> int:
+        """How many more jobs it may have now. A worker that pulls decides itself how many it takes."""
+        if not self.is_ready or self.is_spent:
+            return 0
+        return self.worker.room if isinstance(self.worker, PulledWorker) else concurrency - len(self.jobs)
+
+    def promise(self, concurrency: int) -> int:
+        """How many more jobs it may have soon: once it is ready, or asks again."""
+        return max(0, concurrency - len(self.jobs)) if self.is_healthy and not self.is_spent else 0
 
 
 class WorkerPool:
@@ -119,8 +116,18 @@ class WorkerPool:
         return sum(len(slot.jobs) for slot in self._slots)
 
     def workers(self) -> Counter[str]:
-        """How many workers there are by state: initializing, idle, running."""
+        """How many workers there are by state: initializing, idle, running, unhealthy."""
         return Counter(_state(slot) for slot in self._slots)
+
+    def worker(self, worker_id: str) -> Worker | None:
+        return next((slot.worker for slot in self._slots if slot.worker_id == worker_id), None)
+
+    def recycle(self, worker_id: str) -> None:
+        """Replace a worker once the jobs that it has are over."""
+        for slot in [slot for slot in self._slots if slot.worker_id == worker_id]:
+            slot.is_spent = True
+            self._retire_if_spent(slot)
+            self._scale()
 
     def submit(self, job: Job) -> None:
         """Queue a job and see to it that it runs."""
@@ -152,7 +159,7 @@ class WorkerPool:
 
     def _dispatch(self) -> None:
         while self._queue:
-            ready = [s for s in self._slots if s.is_ready and len(s.jobs) < self.limits.concurrency]
+            ready = [slot for slot in self._slots if slot.room(self.limits.concurrency) > 0]
             if not ready:
                 break
             slot = min(ready, key=lambda s: len(s.jobs))
@@ -164,16 +171,19 @@ class WorkerPool:
     def _scale(self) -> None:
         if self._is_closed:
             return
-        starting = sum(not slot.is_ready for slot in self._slots)
+        promised = sum(slot.promise(self.limits.concurrency) for slot in self._slots)
         waiting = self._queue.urgent or (1 if self._queue and not self._slots else 0)
-        needed = -(-waiting // self.limits.concurrency)
-        wanted = max(self.limits.min_workers - len(self._slots), needed - starting)
+        needed = -(-(waiting - promised) // self.limits.concurrency)
+        wanted = max(self.limits.min_workers - len(self._slots), needed)
         for _ in range(min(wanted, self.limits.max_workers - len(self._slots))):
             self._start_worker()
 
     def _start_worker(self) -> None:
         worker_id = f"worker-{next(self._numbers)}"
         slot = _Slot(worker_id, self._make_worker(worker_id))
+        if isinstance(slot.worker, PulledWorker):
+            slot.worker.on_room = self._dispatch
+            slot.worker.on_lost = lambda reason: self._lost(slot, reason)
         self._slots.append(slot)
         self._note(slot, "starting")
         slot.starting = asyncio.create_task(self._start(slot))
@@ -208,6 +218,8 @@ class WorkerPool:
             slot.idle_timer.cancel()
             slot.idle_timer = None
         self._note(slot, "job", attempt.job_id)
+        if isinstance(slot.worker, PulledWorker):
+            slot.worker.hand(attempt)
         task = asyncio.create_task(self._serve(slot, attempt))
         slot.jobs[attempt] = task
         task.add_done_callback(lambda _: self._served(slot, attempt))
@@ -220,6 +232,8 @@ class WorkerPool:
             await slot.worker.run(attempt)
         except WorkerLost as error:
             self._lost(slot, str(error))
+        except WorkerSpent:
+            slot.is_spent = True
         except asyncio.CancelledError:
             pass  # the job ended from outside, or its worker was lost and it runs again
         except Exception as error:
@@ -234,22 +248,28 @@ class WorkerPool:
         self._note(slot, "done", attempt.job_id)
         if attempt.is_current:
             self._attempt_again(attempt.job)
+        self._retire_if_spent(slot)
         self._dispatch()
         self._watch_idleness(slot)
 
     def _lost(self, slot: _Slot, reason: str) -> None:
         logger.warning("worker %s lost: %s", slot.worker_id, reason)
         self._retire(slot, "lost")
-        for attempt in reversed([*slot.jobs]):  # each goes to the head of the queue: the first comes to stand first
+        for attempt in [*slot.jobs]:
             if attempt.is_current:
                 self._attempt_again(attempt.job)
+        self._scale()
+
+    def _retire_if_spent(self, slot: _Slot) -> None:
+        if slot.is_spent and not slot.jobs:
+            self._retire(slot, "recycled")
 
     def _attempt_again(self, job: Job) -> None:
         if job.retries + 1 >= MAX_ATTEMPTS:
             job.fail(f"job timed out after {job.retries} retries")
         elif job.requeue():
             self.retried += 1
-            self._queue.push(job, first=True)
+            self._queue.put_back(job)
 
     def _watch_idleness(self, slot: _Slot) -> None:
         if slot in self._slots and not slot.jobs and slot.idle_timer is None:
@@ -259,6 +279,7 @@ class WorkerPool:
         slot.idle_timer = None
         if not slot.jobs and len(self._slots) > self.limits.min_workers:
             self._retire(slot, "idle")
+            self._scale()
 
     def _retire(self, slot: _Slot, reason: str) -> None:
         if slot not in self._slots:
@@ -299,6 +320,8 @@ class WorkerPool:
 
 
 def _state(slot: _Slot) -> str:
+    if not slot.is_healthy:
+        return "unhealthy"
     if not slot.is_ready:
         return "initializing"
     return "running" if slot.jobs else "idle"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from emulator.engine.clock import Clock
 from emulator.engine.jobs import Job
 from emulator.engine.store import StoreFull
 from emulator.runpod import facts
+from emulator.runpod.auth import is_authorised
 from emulator.runpod.endpoint import BadRequest, Endpoint, NotEmulated
 from emulator.runpod.limits import RateLimiter, RunpodLimits, TooManyRequests
 from emulator.runpod.payload import render
@@ -60,7 +60,7 @@ class ClientApi:
 
     def _route(self, name: str, operation: Operation, methods: list[str], suffix: str = "") -> Route:
         async def handle(request: Request) -> Response:
-            if not self._is_authorised(request):
+            if not is_authorised(request, self._api_key):
                 return JSONResponse(facts.UNAUTHORIZED, status_code=401)
             endpoint = self._endpoints.get(request.path_params["endpoint_id"])
             if endpoint is None:
@@ -72,13 +72,6 @@ class ClientApi:
                 return _refusal(error)
 
         return Route(f"/v2/{{endpoint_id}}/{name}{suffix}", handle, methods=methods)
-
-    def _is_authorised(self, request: Request) -> bool:
-        """The key as a bearer token, or raw as the documentation's curl examples send it."""
-        found = request.headers.get("authorization", "")
-        if found[:7].lower() == "bearer ":
-            found = found[7:]
-        return hmac.compare_digest(found.encode(), self._api_key.encode())
 
     async def _run(self, request: Request, endpoint: Endpoint) -> Response:
         job = await self._submit(request, endpoint, is_sync=False)

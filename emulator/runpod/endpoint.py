@@ -114,7 +114,7 @@ class Endpoint:
                 "ready": workers["idle"] + workers["running"],
                 "running": workers["running"],
                 "throttled": 0,
-                "unhealthy": 0,
+                "unhealthy": workers["unhealthy"],
             },
         }
 

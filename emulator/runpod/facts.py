@@ -4,6 +4,8 @@ capture with a real key."""
 
 from emulator.engine.jobs import JobState
 
+SDK_VERSION = "1.12.0"  # the runpod package that the in-process worker does as
+
 STATUS = {
     JobState.QUEUED: "IN_QUEUE",
     JobState.RUNNING: "IN_PROGRESS",
@@ -51,11 +53,20 @@ QUEUE_LIMIT_MIN, QUEUE_LIMIT_PER_MAX_WORKER = 50, 500  # [DOCS] older ones: 429 
 
 WEBHOOK_DELAYS_S = (0.0, 5.0, 20.0)  # [LIVE 16] seen at +0, +5 and +20 s; the documentation says 10 s apart
 
+JOB_TAKE_HOLD_S = 20.0  # [?] how long production holds a poll; the SDK gives up after 90 s [SDK]
+JOB_STOP_HOLD_S = 20.0  # [?] as job-take
+STRANGER_HOLD_S = 1.0  # ours: how long a worker that is not of this endpoint waits for its 400
+MAX_BATCH_SIZE = 1_000  # ours: how many jobs job-take-batch gives at most
+PING_INTERVAL_MS = 10_000  # [SDK] default of RUNPOD_PING_INTERVAL
+SILENCE_S = 40.0  # [LIVE 15] executionTime 42078 of a job that no ping named: four pings missed
+
 UNAUTHORIZED = {"error": "unauthorized"}  # [?] body of a 401
 NOT_FOUND_JOB = {"error": "job not found"}  # [?] body of a 404
 NOT_FOUND_ENDPOINT = {"error": "endpoint not found"}  # [?] body of a 404
 TOO_MANY_REQUESTS = "too many requests"  # [?] text of a 429
 EMPTY_INPUT_RETRIES = 1  # [LIVE 15]
+NOT_FOUND_WORKER = {"error": "worker not found"}  # [?] job-take of a worker that was replaced
+OUTPUT_TOO_LARGE = {"error": "output is too large"}  # [?] body of job-done's 400 (worker-comfyui issue 129)
 EMPTY_INPUT_ERROR = "job timed out after 1 retries"  # [LIVE 15] `{"input": {}}` ends like this
 
 OPERATIONS = {
@@ -70,6 +81,12 @@ OPERATIONS = {
     "GET /v2/{id}/health": True,
     "webhook": True,
     "rate limits (RunpodLimits, off unless asked for)": True,
+    "GET /v2/{id}/job-take/{worker}": True,
+    "GET /v2/{id}/job-take-batch/{worker}": True,
+    "GET /v2/{id}/job-stop/{worker}": True,
+    "POST /v2/{id}/job-done/{worker}/{job}": True,
+    "POST /v2/{id}/job-stream/{worker}/{job}": True,
+    "GET /v2/{id}/ping/{worker}": True,
     "GET /v2/{id}/metrics": False,
     "GET /v2/{id}/requests": False,
     "POST /v2/{id}/batch": False,
@@ -78,7 +95,6 @@ OPERATIONS = {
     "GET|POST /v2/{id}/status/{job}?ttl=": False,
     "s3Config": False,
     "webhookV2": False,
-    "worker API (job-take, job-done, …)": False,
     "management API": False,
 }
 """Every operation that is known of, and whether it is here; the rest answers 501."""

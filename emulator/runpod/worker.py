@@ -12,13 +12,15 @@ from contextlib import aclosing
 from typing import Any
 
 from emulator.engine.jobs import Attempt
+from emulator.engine.worker import WorkerSpent
 from emulator.runpod import facts
 from emulator.runpod.payload import NotJson, RawJson, encode, join
+from emulator.runpod.results import finish
 
 logger = logging.getLogger(__name__)
 
 RunpodConfig = dict[str, Any]
-"""What `runpod.serverless.start` takes: `handler`, `return_aggregate_stream`, `concurrency_modifier`."""
+"""What `runpod.serverless.start` takes: `handler`, `return_aggregate_stream`, `refresh_worker`, …"""
 
 MAX_STREAMED_BYTES = 256 * 1024 * 1024
 """The emulator's own bound on what one job may stream."""
@@ -57,7 +59,7 @@ class HandlerWorker:
             async with aclosing(_iterate(handler(event))) as outputs:
                 async for output in outputs:
                     if isinstance(output, dict) and output.get("error"):
-                        attempt.fail(_error_text(output["error"], attempt))
+                        finish(attempt, None, str(output["error"]))
                         return
                     chunk = encode(output)
                     streamed_bytes += len(chunk)
@@ -76,55 +78,31 @@ class HandlerWorker:
             logger.exception("handler of job %s raised", attempt.job_id)
             attempt.fail(f"handler: {error} \ntraceback: {traceback.format_exc()}")
             return
-        self._complete(attempt, join(whole))
+        finish(attempt, join(whole))
+        self._recycle_if_asked(self._config)
 
     async def _run_function(self, handler: Callable[..., Any], event: dict[str, Any], attempt: Attempt) -> None:
         try:
-            result = handler(event)
-            output = await result if inspect.isawaitable(result) else result
+            returned = handler(event)
+            output = await returned if inspect.isawaitable(returned) else returned
         except Exception as error:
             logger.exception("handler of job %s raised", attempt.job_id)
             attempt.fail(_exception_text(error, attempt))
             return
-        problem = None
+        problem, flags = None, dict(self._config)
         if isinstance(output, dict):
             problem = output.pop("error", None)
-            if output.pop("refresh_worker", None):
-                logger.warning("job %s: refresh_worker is not emulated, the worker stays", attempt.job_id)
-        whole = None if output == {} else encode(output)
-        if problem:
-            attempt.fail(_error_text(problem, attempt), whole)
-        else:
-            self._complete(attempt, whole)
+            flags["refresh_worker"] = output.pop("refresh_worker", None) or flags.get("refresh_worker")
+        finish(attempt, None if output == {} else encode(output), problem)
+        self._recycle_if_asked(flags)
 
-    def _complete(self, attempt: Attempt, output: RawJson | None) -> None:
-        """RunPod refuses a result above the limit and the client sees COMPLETED without output (runpod-python 309)."""
-        limit_bytes = attempt.labels.get("max_output_bytes")
-        if output is not None and limit_bytes is not None and len(output) > limit_bytes:
-            logger.error(
-                "job %s: its output of %s bytes is over RunPod's limit of %s and is lost, as it would be there; chunks "
-                "that were streamed are not",
-                attempt.job_id,
-                f"{len(output):,}",
-                f"{limit_bytes:,}",
-            )
-            output = None
-        attempt.complete(output)
+    def _recycle_if_asked(self, flags: dict[str, Any]) -> None:
+        if flags.get("refresh_worker"):
+            raise WorkerSpent
 
 
 def _is_generator(handler: Callable[..., Any]) -> bool:
     return inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)
-
-
-def _error_text(error: object, attempt: Attempt) -> str:
-    if isinstance(error, str):
-        return error
-    logger.warning(
-        "job %s: its error is no text but %s: RunPod shows such a job as COMPLETED without output (runpod-python 299)",
-        attempt.job_id,
-        type(error).__name__,
-    )
-    return str(error)
 
 
 def _exception_text(error: Exception, attempt: Attempt) -> str:

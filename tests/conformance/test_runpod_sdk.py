@@ -1,4 +1,7 @@
-"""The vendor's own client, unmodified, against the emulator on a real socket."""
+"""The vendor's own client, unmodified, against the emulator on a real socket.
+
+Behind it are handlers in the emulator's process, or the vendor's own worker loop in processes.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,16 @@ JOB = {"text": "Hello there. How are you?", "voice": "sine"}
 PCM = tone("Hello there.") + tone("How are you?")
 
 
+@pytest.fixture(params=["tone_stack", "process_stack"], ids=["in-process", "process"])
+def stack(request: pytest.FixtureRequest) -> Stack:
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
-def runpod(tone_stack: Stack) -> Iterator[Any]:
+def runpod(stack: Stack) -> Iterator[Any]:
     import runpod
 
-    runpod.api_key, runpod.endpoint_url_base = API_KEY, f"{tone_stack.emulator_url}/v2"
+    runpod.api_key, runpod.endpoint_url_base = API_KEY, f"{stack.emulator_url}/v2"
     yield runpod
     runpod.api_key = None
 

@@ -144,9 +144,11 @@ def test_the_queue_is_first_in_first_out_and_any_job_can_leave(clock: VirtualClo
     queue.discard(jobs[1])
     queue.discard(jobs[1])
     assert (len(queue), queue.urgent) == (3, 3)
-    queue.discard(jobs[3])
-    queue.push(jobs[3], first=True)
-    assert [queue.pop().job_id for _ in range(3)] == ["d", "a", "c"]
+    for job in (jobs[3], jobs[2]):
+        queue.discard(job)
+        queue.put_back(job)
+    assert len(queue) == 3
+    assert [queue.pop().job_id for _ in range(3)] == ["c", "d", "a"]
     with pytest.raises(KeyError):
         queue.pop()
 

@@ -5,8 +5,9 @@ import pytest
 
 from emulator.engine.clock import VirtualClock, sleep
 from emulator.engine.jobs import Job, JobState
-from emulator.engine.pool import PoolLimits, WorkerLost, WorkerPool
+from emulator.engine.pool import PoolLimits, WorkerPool
 from emulator.engine.store import JobStore, StoreFull
+from emulator.engine.worker import WorkerLost
 
 
 @pytest.fixture
