@@ -122,7 +122,10 @@ class PulledWorker:
         return job_ids
 
     def heard(self, job_ids: Iterable[str] = ()) -> None:
-        """A sign of life, of the worker and of those of its jobs that it named."""
+        """A sign of life, of the worker and of those of its jobs that it named.
+
+        A job that it should no longer have it is told to stop, again: it may not have begun it when it was told first.
+        """
         if self._is_over:
             return
         if self._silence:
@@ -132,6 +135,8 @@ class PulledWorker:
             if held := self._held.get(job_id):
                 held.timer.cancel()
                 self._held[job_id] = self._hold(held.is_forgotten)
+            else:
+                self._tell_to_stop(job_id)
 
     def complain(self, complaint: str) -> None:
         """It says that it is not well: it gets no jobs until `recover`."""
@@ -162,8 +167,12 @@ class PulledWorker:
     def _ended(self, job: Job) -> None:
         if job.job_id in self._held:
             self.report(job.job_id)
-            self._to_stop.append(job.job_id)
-            self._stop_changes.announce()
+            self._tell_to_stop(job.job_id)
+
+    def _tell_to_stop(self, job_id: str) -> None:
+        if job_id not in self._to_stop:
+            self._to_stop.append(job_id)
+        self._stop_changes.announce()
 
     def _fell_silent(self) -> None:
         self.on_lost(f"not heard of for {self._silence_s:g} s")

@@ -21,7 +21,7 @@ from emulator.runpod import facts
 logger = logging.getLogger(__name__)
 
 HANDLER_MODULE = "yapit.workers.handlers.runpod"
-STOP_GRACE_S = 5.0
+STOP_GRACE_S = 3.0
 """From SIGTERM to SIGKILL. The SDK needs a second: its stop poll sleeps that long once it was answered."""
 KEPT_LINES = 20
 

@@ -101,7 +101,7 @@ class WorkerApi:
             logger.error("worker %s is unhealthy: %s", worker.worker_id, worker.complaint)
         else:
             worker.recover()
-            worker.heard(query.get("job_id", "").split(","))
+            worker.heard(filter(None, query.get("job_id", "").split(",")))
         return JSONResponse(DONE)
 
 

@@ -99,6 +99,17 @@ async def test_35_job_stop_names_the_jobs_that_ended_from_outside(remote: Remote
     assert (await remote.status(timed_out))["error"] == "executionTimeout exceeded"
 
 
+async def test_35_a_cancelled_job_that_pings_still_name_is_to_stop_again(remote: Remote) -> None:
+    job_id = (await remote.take_new())["id"]
+    await remote.http.post(f"/cancel/{job_id}")
+    stop = "/job-stop/worker-1?gpu=none"
+    assert (await remote.get(stop)).result().json() == {"jobsToStop": [job_id]}
+    await remote.ping(job_id)
+    await remote.ping(job_id)
+    assert (await remote.get(stop)).result().json() == {"jobsToStop": [job_id]}
+    assert not (await remote.get(stop)).done()
+
+
 async def test_35_job_stop_is_held_and_says_nothing_of_finished_jobs(remote: Remote) -> None:
     await remote.done((await remote.take_new())["id"], {"output": "sound"})
     call = await remote.get("/job-stop/worker-1?gpu=none")
