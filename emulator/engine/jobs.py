@@ -16,6 +16,8 @@ from typing import Any
 from emulator.engine.changes import Changes
 from emulator.engine.clock import Clock
 
+FOREVER_S = 86_400.0
+
 
 class JobState(enum.Enum):
     QUEUED = "queued"
@@ -119,6 +121,11 @@ class Job:
         """The chunks since the last call; there is one cursor, so each is handed out once."""
         chunks, self._chunks = self._chunks, []
         return chunks
+
+    async def first_chunk(self) -> None:
+        """Wait until there is a chunk to hand out."""
+        while not self._chunks:
+            await self.changed(FOREVER_S)
 
     async def changed(self, timeout_s: float) -> bool:
         """Wait for the next change, at most `timeout_s` seconds of the clock. Whether there was one."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from emulator.engine.clock import Clock, Timer
+from emulator.engine.faults import Effect, Faults
 from emulator.engine.jobs import Job, JobState
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.worker import Worker, WorkerLost, WorkerSpent
@@ -71,13 +72,19 @@ class WorkerPool:
     """First in, first out; a job goes to the ready worker that serves the fewest."""
 
     def __init__(
-        self, make_worker: Callable[[str], Worker], limits: PoolLimits, clock: Clock, *, max_queue: int = 10_000
+        self,
+        make_worker: Callable[[str], Worker],
+        limits: PoolLimits,
+        clock: Clock,
+        *,
+        max_queue: int = 10_000,
+        faults: Faults | None = None,
     ) -> None:
         self.limits, self.max_queue = limits, max_queue
         self.log: deque[LogEntry] = deque(maxlen=MAX_LOG_ENTRIES)
         self.finished: Counter[JobState] = Counter()
         self.retried = 0
-        self._make_worker, self._clock = make_worker, clock
+        self._make_worker, self._clock, self._faults = make_worker, clock, faults or Faults()
         self._queue: deque[Job] = deque()
         self._slots: list[_Slot] = []
         self._stopping: set[asyncio.Task[None]] = set()
@@ -222,7 +229,7 @@ class WorkerPool:
         if job.execution_timeout_s is not None:
             timer = self._clock.call_later(job.execution_timeout_s, lambda: job.fail(EXECUTION_TIMEOUT_ERROR))
         try:
-            await slot.worker.run(job)
+            await self._run_with_faults(slot.worker, job)
         except WorkerLost as error:
             self._lost(slot, str(error))
         except WorkerSpent:
@@ -236,6 +243,16 @@ class WorkerPool:
         finally:
             if timer:
                 timer.cancel()
+
+    async def _run_with_faults(self, worker: Worker, job: Job) -> None:
+        if self._faults.strike(Effect.KILL_BEFORE, job.job_id):
+            raise WorkerLost("a fault rule, before the job")
+        if self._faults.strike(Effect.KILL_DURING, job.job_id):
+            await _run_until_chunk(worker, job)
+            raise WorkerLost("a fault rule, during the job")
+        await worker.run(job)
+        if self._faults.strike(Effect.KILL_AFTER, job.job_id):
+            raise WorkerLost("a fault rule, after the job")
 
     def _served(self, slot: _Slot, job: Job) -> None:
         slot.jobs.pop(job.job_id, None)
@@ -317,3 +334,15 @@ def _state(slot: _Slot) -> str:
     if not slot.is_ready:
         return "initializing"
     return "running" if slot.jobs else "idle"
+
+
+async def _run_until_chunk(worker: Worker, job: Job) -> None:
+    """Run the job until it has a chunk to hand out, or ends without."""
+    running = asyncio.ensure_future(worker.run(job))
+    chunk = asyncio.ensure_future(job.first_chunk())
+    try:
+        await asyncio.wait((running, chunk), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (running, chunk):
+            task.cancel()
+        await asyncio.gather(running, chunk, return_exceptions=True)
