@@ -57,6 +57,9 @@ class FaultyRequests:
             await response(scope, receive, send)
         elif self._faults.strike(Effect.DROP, subject):
             await self._app(scope, receive, _swallow)
+            # before the headers the server would answer 500 for us; after them it closes the socket
+            headers = [(b"content-length", b"1")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             raise DroppedConnection(subject)
         else:
             await self._app(scope, receive, send)
