@@ -1,6 +1,7 @@
 """The emulator: every function behind RunPod's API and as a plain HTTP worker, in one process.
 
 `/v2/{endpoint}/…`: RunPod's client API and worker API. `/workers/{function}/…`: the HTTP worker. `/healthz`.
+`/_emulator/faults`: fault rules.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from emulator import fault_requests
 from emulator.engine.clock import Clock, RealClock
+from emulator.engine.faults import Faults
 from emulator.engine.pool import PoolLimits, WorkerPool
 from emulator.engine.worker import Worker
+from emulator.runpod import facts
+from emulator.runpod.auth import is_authorised
 from emulator.runpod.client_api import ClientApi
 from emulator.runpod.endpoint import Endpoint
 from emulator.runpod.process import ProcessWorker, worker_environment
@@ -62,6 +67,7 @@ class Emulator:
         if workers == "process" and base_url is None:
             raise ConfigurationError("worker processes need the emulator's base_url, to ask it for their jobs")
         self.clock = clock or RealClock()
+        self.faults = Faults()
         self.api_key = api_key
         self.workers, self.base_url, self.functions_dir = workers, base_url or "", functions_dir
         self.specs = discover(functions_dir)
@@ -75,8 +81,10 @@ class Emulator:
         self._api = ClientApi(self.endpoints, api_key=api_key, clock=self.clock, webhook_client=webhook_client)
         worker_api = WorkerApi(self.endpoints, api_key=api_key, clock=self.clock)
         mounts = [Mount(f"/workers/{name}", app=self._worker(spec)) for name, spec in self.specs.items()]
-        routes = [Route("/healthz", self._healthz), *mounts, *worker_api.routes(), *self._api.routes()]
-        self.app = Starlette(routes=routes, lifespan=self._lifespan)
+        faults = Route(fault_requests.PATH, self._serve_faults, methods=["GET", "PUT", "DELETE"])
+        routes = [Route("/healthz", self._healthz), faults, *mounts, *worker_api.routes(), *self._api.routes()]
+        served = Starlette(routes=routes, lifespan=self._lifespan)
+        self.app: ASGIApp = fault_requests.FaultyRequests(served, self.faults, self.clock)
 
     def open(self) -> None:
         """Start the workers that the endpoints always keep."""
@@ -111,7 +119,7 @@ class Emulator:
             concurrency=max(runpod.MIN_CONCURRENCY, spec.scaling.concurrency),
             idle_timeout_s=spec.scaling.idle_timeout_s,
         )
-        return Endpoint(endpoint_id, WorkerPool(make_worker, limits, self.clock), self.clock)
+        return Endpoint(endpoint_id, WorkerPool(make_worker, limits, self.clock, faults=self.faults), self.clock)
 
     def _process(self, endpoint_id: str, worker_id: str, spec: FunctionSpec) -> ProcessWorker:
         environment = worker_environment(
@@ -129,6 +137,11 @@ class Emulator:
             return _unavailable(str(error))
         self.runners[spec.name] = runner
         return local.create_app(runner)
+
+    async def _serve_faults(self, request: Request) -> Response:
+        if not is_authorised(request, self.api_key):
+            return JSONResponse(facts.UNAUTHORIZED, status_code=401)
+        return await fault_requests.serve_rules(request, self.faults)
 
     async def _healthz(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "functions": list(self.specs), "endpoints": list(self.endpoints)})

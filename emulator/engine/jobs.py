@@ -19,6 +19,7 @@ from emulator.engine.changes import Changes
 from emulator.engine.clock import Clock
 
 _numbers = itertools.count()  # in the order of submission
+FOREVER_S = 86_400.0
 
 
 class JobState(enum.Enum):
@@ -136,6 +137,11 @@ class Job:
     def waiting(self) -> int:
         """How many wait for a change."""
         return self._changes.waiting
+
+    async def first_chunk(self) -> None:
+        """Wait until there is a chunk to hand out."""
+        while not self._chunks:
+            await self.changed(FOREVER_S)
 
     async def changed(self, timeout_s: float) -> bool:
         """Wait for the next change, at most `timeout_s` seconds of the clock. Whether there was one."""

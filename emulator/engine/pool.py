@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from emulator.engine.clock import Clock, Timer
+from emulator.engine.faults import Effect, Faults
 from emulator.engine.jobs import Attempt, Job, JobState
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
@@ -74,13 +75,19 @@ class WorkerPool:
     """First in, first out; a job goes to the ready worker that serves the fewest."""
 
     def __init__(
-        self, make_worker: Callable[[str], Worker], limits: PoolLimits, clock: Clock, *, max_queue: int = 10_000
+        self,
+        make_worker: Callable[[str], Worker],
+        limits: PoolLimits,
+        clock: Clock,
+        *,
+        max_queue: int = 10_000,
+        faults: Faults | None = None,
     ) -> None:
         self.limits, self.max_queue = limits, max_queue
         self.log: deque[LogEntry] = deque(maxlen=MAX_LOG_ENTRIES)
         self.finished: Counter[JobState] = Counter()
         self.retried = 0
-        self._make_worker, self._clock = make_worker, clock
+        self._make_worker, self._clock, self._faults = make_worker, clock, faults or Faults()
         self._queue = JobQueue()
         self._slots: list[_Slot] = []
         self._stopping: set[asyncio.Task[None]] = set()
@@ -229,7 +236,7 @@ class WorkerPool:
         if timeout_s is not None:
             timer = self._clock.call_later(timeout_s, lambda: attempt.fail(EXECUTION_TIMEOUT_ERROR))
         try:
-            await slot.worker.run(attempt)
+            await self._run_with_faults(slot.worker, attempt)
         except WorkerLost as error:
             self._lost(slot, str(error))
         except WorkerSpent:
@@ -242,6 +249,16 @@ class WorkerPool:
         finally:
             if timer:
                 timer.cancel()
+
+    async def _run_with_faults(self, worker: Worker, attempt: Attempt) -> None:
+        if self._faults.strike(Effect.KILL_BEFORE, attempt.job_id):
+            raise WorkerLost("a fault rule, before the job")
+        if self._faults.strike(Effect.KILL_DURING, attempt.job_id):
+            await _run_until_chunk(worker, attempt)
+            raise WorkerLost("a fault rule, during the job")
+        await worker.run(attempt)
+        if self._faults.strike(Effect.KILL_AFTER, attempt.job_id):
+            raise WorkerLost("a fault rule, after the job")
 
     def _served(self, slot: _Slot, attempt: Attempt) -> None:
         slot.jobs.pop(attempt, None)
@@ -325,3 +342,15 @@ def _state(slot: _Slot) -> str:
     if not slot.is_ready:
         return "initializing"
     return "running" if slot.jobs else "idle"
+
+
+async def _run_until_chunk(worker: Worker, attempt: Attempt) -> None:
+    """Run the job until it has a chunk to hand out, or ends without."""
+    running = asyncio.ensure_future(worker.run(attempt))
+    chunk = asyncio.ensure_future(attempt.job.first_chunk())
+    try:
+        await asyncio.wait((running, chunk), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (running, chunk):
+            task.cancel()
+        await asyncio.gather(running, chunk, return_exceptions=True)

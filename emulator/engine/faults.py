@@ -1,0 +1,65 @@
+"""Faults on purpose, by rule: what matches, how often, and what happens. With a seed, so that a run can be repeated."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+class Effect(enum.Enum):
+    STATUS = "status"
+    """Answer a request with the status `value` and do nothing else."""
+    LATENCY = "latency"
+    """Answer a request `value` seconds later."""
+    DROP = "drop"
+    """Serve a request, then break the connection off instead of answering."""
+    KILL_BEFORE = "kill-before"
+    """The worker dies as it gets the job."""
+    KILL_DURING = "kill-during"
+    """The worker dies once the job has a chunk; a job that ends in the same breath as that has been served."""
+    KILL_AFTER = "kill-after"
+    """The worker dies once the job is over, and the other jobs that it has die with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRule:
+    """`match` is a glob over `"METHOD /path"` for effects on requests, over the job's id for effects on workers.
+
+    It strikes with `probability`, at most `count` times.
+    """
+
+    effect: Effect
+    match: str = "*"
+    probability: float = 1.0
+    count: int | None = None
+    value: float = 0.0
+
+
+class Faults:
+    """The rules in force, and how often each has struck."""
+
+    def __init__(self, rules: Iterable[FaultRule] = (), *, seed: int = 0) -> None:
+        self._random = random.Random(seed)  # noqa: S311
+        self.rules: list[FaultRule] = []
+        self.struck: list[int] = []
+        self.set(rules, seed=seed)
+
+    def set(self, rules: Iterable[FaultRule], *, seed: int = 0) -> None:
+        """Replace all rules; the counts begin again."""
+        self._random.seed(seed)
+        self.rules = list(rules)
+        self.struck = [0] * len(self.rules)
+
+    def strike(self, effect: Effect, subject: str) -> FaultRule | None:
+        """The first rule with that effect that strikes the subject now."""
+        for number, rule in enumerate(self.rules):
+            is_spent = rule.count is not None and self.struck[number] >= rule.count
+            if rule.effect is not effect or is_spent or not fnmatchcase(subject, rule.match):
+                continue
+            if self._random.random() < rule.probability:
+                self.struck[number] += 1
+                return rule
+        return None
