@@ -8,18 +8,16 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from yapit.contracts import PcmChunk, WordTiming
+from yapit.contracts import PcmChunk
 from yapit.errors import ConfigurationError, NoAudio, UnknownVoice
 from yapit.text import split_text
 from yapit.workers.adapters.base import SynthAdapter
 
 if TYPE_CHECKING:
-    from .model import Model
-    from .phonemes import Phonemizer
+    from .speech import Speaker
 
 VOICE = "heart"
 MAX_PIECE_CHARACTERS = 250  # as in pyproject.toml: about 17 s of speech, and what bounds the memory of a call
-MAX_MODEL_SPEED = 2.0  # beyond it phonemes fall to one frame each and are lost; the rest is time stretching
 _WARM_UP = "Hello."
 
 
@@ -29,6 +27,7 @@ class HibariAdapter(SynthAdapter):
     sample_rate = 24_000
 
     async def initialize(self) -> None:
+        await self.close()  # after an attempt that failed
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hibari")
         await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
@@ -36,6 +35,8 @@ class HibariAdapter(SynthAdapter):
     async def synthesize(self, text: str, *, voice: str, speed: float) -> bytes:
         """Sentence by sentence, cut as the runner cuts: the bare adapter sounds like the whole chain."""
         pieces = split_text(text, max_characters=MAX_PIECE_CHARACTERS, by_sentence=True)
+        if not pieces:
+            raise NoAudio(f"hibari finds no word in {text[:60]!r}")
         spoken = [(await self._call(piece.text, voice, speed)).pcm for piece in pieces]
         return b"".join(spoken)
 
@@ -59,47 +60,16 @@ class HibariAdapter(SynthAdapter):
 
     def _load(self) -> None:
         try:
-            from .model import Model
-            from .phonemes import Phonemizer
+            from .speech import Speaker
         except ImportError as error:
             raise ConfigurationError(
                 f"hibari needs the package hibari-tts ({error}): make install FUNCTION=hibari"
             ) from None
-        self._model: Model = Model(VOICE)
-        self._phonemize: Phonemizer = Phonemizer(self._model.knows)
+        self._speaker: Speaker = Speaker(VOICE)
         self._speak(_WARM_UP, VOICE, 1.0)
 
     def _speak(self, text: str, voice: str, speed: float) -> PcmChunk:
         """One piece, in a worker thread. Raises `UnsupportedText`, `UnknownVoice` or `NoAudio`."""
-        from . import shape
-
         if voice != VOICE:
             raise UnknownVoice(f"voice: hibari has no voice {voice!r}; it has {VOICE}", param="voice")
-        phonemes = self._phonemize(text)
-        if not phonemes.words:
-            raise NoAudio(f"hibari finds no word in {text[:60]!r}")
-        model_speed = min(speed, MAX_MODEL_SPEED)
-        spoken = self._model.speak(phonemes.symbols, model_speed)
-        samples, cut = shape.trim(spoken.samples)
-        stretch = speed / model_speed
-        if stretch > 1:
-            samples = shape.speed_up(samples, stretch)
-        if not len(samples):
-            raise NoAudio(f"hibari made only silence for {text[:60]!r}")
-        speech_end_ms = len(samples) * 1000 / self.sample_rate - shape.TRAIL_S * 1000 / stretch
-
-        def at_ms(phoneme: int) -> float:
-            sample = int(spoken.starts[phoneme]) - cut
-            return round(min(max(0, sample) * 1000 / self.sample_rate / stretch, speech_end_ms), 1)
-
-        words = tuple(
-            WordTiming(
-                word=text[word.text_start : word.text_end],
-                start_ms=at_ms(word.first),
-                end_ms=at_ms(word.last),
-                text_start=word.text_start,
-                text_end=word.text_end,
-            )
-            for word in phonemes.words
-        )
-        return PcmChunk(shape.to_pcm(samples), words)
+        return self._speaker.speak(text, speed)
