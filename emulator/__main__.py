@@ -15,6 +15,7 @@ from emulator.server import Server
 from yapit.errors import ConfigurationError
 from yapit.function_spec import functions_root
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERY_ADDRESS = ("", "0.0.0.0", "::")
 
 
@@ -22,18 +23,28 @@ def main() -> None:
     level = os.environ.get("LOG_LEVEL", "info")
     logging.basicConfig(level=level.upper(), format="emulator  %(levelname)s %(message)s")
     routes_file = Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json"))
-    host, port = os.environ.get("EMULATOR_HOST", "127.0.0.1"), int(os.environ.get("EMULATOR_PORT", "8900"))
+    host, port = os.environ.get("EMULATOR_HOST", LOOPBACK[0]), int(os.environ.get("EMULATOR_PORT", "8900"))
+    api_key = os.environ.get("EMULATOR_API_KEY", DEFAULT_API_KEY)
     try:
+        check_bind(host, api_key)
         emulator = Emulator(
             functions_root(),
             endpoints=endpoints_from(routes_file),
-            api_key=os.environ.get("EMULATOR_API_KEY", DEFAULT_API_KEY),
+            api_key=api_key,
             workers=_worker_kind(),
             base_url=f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}",
         )
     except ConfigurationError as error:
         sys.exit(f"emulator: {error}")
     Server(emulator, host=host, port=port, log_level=level).run()
+
+
+def check_bind(host: str, api_key: str) -> None:
+    """Raises `ConfigurationError` where anybody on the network would know the key."""
+    if host not in LOOPBACK and api_key == DEFAULT_API_KEY:
+        raise ConfigurationError(
+            f"EMULATOR_HOST={host} is reachable from other machines: set EMULATOR_API_KEY to a key of your own"
+        )
 
 
 def _worker_kind() -> WorkerKind:
