@@ -12,6 +12,7 @@ import pydantic
 from yapit.contracts import AudioEvent, ErrorEvent, Event, SynthesisJob, parse_event
 from yapit.errors import Overloaded, TruncatedStream, UpstreamFailed, UpstreamRefused, WorkerUnavailable, from_code
 from yapit.gateway.processors.tts import base
+from yapit.gateway.processors.tts.connections import PooledTransport
 from yapit.gateway.routes import Route
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
@@ -31,9 +32,8 @@ class LocalProcessor(base.BaseTTSProcessor):
         super().__init__(route, context)
         self._url = self.options.worker_url.rstrip("/")
         self._client = httpx.AsyncClient(
-            transport=context.transport,
+            transport=context.transport or PooledTransport(route.max_parallel),
             timeout=httpx.Timeout(None, connect=5.0),  # the job's deadline bounds the rest
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=route.max_parallel),
         )
 
     async def _events(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:

@@ -28,6 +28,7 @@ from yapit.errors import (
     YapitError,
 )
 from yapit.gateway.processors.tts import base
+from yapit.gateway.processors.tts.connections import PooledTransport
 from yapit.gateway.routes import Route
 
 STREAM_WAIT_MS = 30_000
@@ -52,10 +53,9 @@ class RunpodProcessor(base.BaseTTSProcessor):
             raise ConfigurationError(f"route {route.slug}: RUNPOD_API_KEY is not set")
         self._base = f"{context.settings.runpod_api_base.rstrip('/')}/{self.options.runpod_endpoint_id}"
         self._client = httpx.AsyncClient(
-            transport=context.transport,
+            transport=context.transport or PooledTransport(route.max_parallel),
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(30.0, connect=5.0),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=route.max_parallel),
         )
         self._cancellations: set[asyncio.Task[None]] = set()
 
