@@ -53,8 +53,8 @@ clean:  ## remove the environment
 
 .venv/.run: pyproject.toml constraints.txt $(SPECS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -c constraints.txt -e '.[gateway]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[gateway,modal]'
 	$(BIN)/python -m infra.dependencies | $(BIN)/pip install -q -c constraints.txt -r /dev/stdin && touch $@
 
 .venv/.dev: .venv/.run
-	$(BIN)/pip install -q -c constraints.txt -e '.[gateway,runpod,dev]' && touch $@
+	$(BIN)/pip install -q -c constraints.txt -e '.[gateway,runpod,modal,dev]' && touch $@

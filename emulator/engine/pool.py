@@ -120,7 +120,8 @@ class WorkerPool:
 
     @property
     def running(self) -> int:
-        return sum(len(slot.jobs) for slot in self._slots)
+        """Jobs that run. One that was cancelled no longer does, though its worker may still be cleaning up."""
+        return sum(attempt.is_current for slot in self._slots for attempt in slot.jobs)
 
     def workers(self) -> Counter[str]:
         """How many workers there are by state: initializing, idle, running, unhealthy."""

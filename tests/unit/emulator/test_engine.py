@@ -319,3 +319,27 @@ async def test_a_full_store_forgets_finished_jobs_first_and_refuses_when_there_a
     assert (store.get("1"), store.get("2")) == (first, None)
     with pytest.raises(StoreFull):
         store.add(Job("4", {}, clock), ttl_s=100, retention_s=100)
+
+
+async def test_a_cancelled_job_is_not_running_while_its_worker_cleans_up(clock: VirtualClock) -> None:
+    cleaned = asyncio.Event()
+
+    class Tidy(FakeWorker):
+        async def run(self, job: Job) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await cleaned.wait()
+
+    pool = WorkerPool(lambda worker_id: Tidy(worker_id, clock), PoolLimits(max_workers=1), clock)
+    job = Job("a", {}, clock)
+    pool.submit(job)
+    await clock.advance(0)
+    assert pool.running == 1
+    pool.cancel(job)
+    await clock.advance(0)
+    assert (pool.running, pool.workers()) == (0, {"running": 1})
+    cleaned.set()
+    await clock.advance(0)
+    assert pool.workers() == {"idle": 1}
+    await pool.close()
