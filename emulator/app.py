@@ -23,12 +23,14 @@ from starlette.types import ASGIApp
 from emulator import fault_requests
 from emulator.engine.clock import Clock, RealClock
 from emulator.engine.faults import Faults
-from emulator.engine.pool import PoolLimits, WorkerPool
+from emulator.engine.policy import PoolLimits
+from emulator.engine.pool import WorkerPool
 from emulator.engine.worker import Worker
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
 from emulator.runpod.client_api import ClientApi
 from emulator.runpod.endpoint import Endpoint
+from emulator.runpod.policy import JOB_POLICY
 from emulator.runpod.process import ProcessWorker, worker_environment
 from emulator.runpod.worker import HandlerWorker, RunpodConfig
 from emulator.runpod.worker_api import WorkerApi
@@ -119,7 +121,8 @@ class Emulator:
             concurrency=max(runpod.MIN_CONCURRENCY, spec.scaling.concurrency),
             idle_timeout_s=spec.scaling.idle_timeout_s,
         )
-        return Endpoint(endpoint_id, WorkerPool(make_worker, limits, self.clock, faults=self.faults), self.clock)
+        pool = WorkerPool(make_worker, limits, self.clock, name=endpoint_id, policy=JOB_POLICY, faults=self.faults)
+        return Endpoint(endpoint_id, pool, self.clock)
 
     def _process(self, endpoint_id: str, worker_id: str, spec: FunctionSpec) -> ProcessWorker:
         environment = worker_environment(

@@ -7,33 +7,24 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from emulator.engine.clock import Clock, Timer
+from emulator.engine.clock import Clock, sleep
 from emulator.engine.faults import Effect, Faults
 from emulator.engine.jobs import Attempt, Job, JobState
+from emulator.engine.policy import JobPolicy, PoolLimits
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
+from emulator.engine.slot import Slot
 from emulator.engine.worker import Worker, WorkerLost, WorkerSpent
+
+__all__ = ["LogEntry", "PoolLimits", "WorkerPool"]
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 2
-"""A job whose worker is lost runs once more, then fails."""
-EXECUTION_TIMEOUT_ERROR = "executionTimeout exceeded"
 MAX_LOG_ENTRIES = 10_000
 STOP_GRACE_S = 5.0
 """Real seconds that a stopping worker's jobs get to clean up: it is real code that may refuse to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """How an endpoint scales. `concurrency` is per worker."""
-
-    min_workers: int = 0
-    max_workers: int = 3
-    concurrency: int = 1
-    idle_timeout_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +37,11 @@ class LogEntry:
     job_id: str | None = None
 
 
-@dataclass(eq=False, slots=True)
-class _Slot:
-    worker_id: str
-    worker: Worker
-    is_ready: bool = False
-    is_spent: bool = False
-    jobs: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
-    idle_timer: Timer | None = None
-    starting: asyncio.Task[None] | None = None
-
-    @property
-    def is_healthy(self) -> bool:
-        return not isinstance(self.worker, PulledWorker) or self.worker.is_healthy
-
-    def room(self, concurrency: int) -> int:
-        """How many more jobs it may have now. A worker that pulls decides itself how many it takes."""
-        if not self.is_ready or self.is_spent:
-            return 0
-        return self.worker.room if isinstance(self.worker, PulledWorker) else concurrency - len(self.jobs)
-
-    def promise(self, concurrency: int) -> int:
-        """How many more jobs it may have soon: once it is ready, or asks again."""
-        return max(0, concurrency - len(self.jobs)) if self.is_healthy and not self.is_spent else 0
-
-
 class WorkerPool:
-    """First in, first out; a job goes to the ready worker that serves the fewest."""
+    """First in, first out; a job goes to the ready worker that serves the fewest.
+
+    `name` is what fault rules know it by: they match `"name/job id"` and `"name/worker id"`.
+    """
 
     def __init__(
         self,
@@ -80,16 +49,19 @@ class WorkerPool:
         limits: PoolLimits,
         clock: Clock,
         *,
+        name: str = "",
+        policy: JobPolicy | None = None,
         max_queue: int = 10_000,
         faults: Faults | None = None,
     ) -> None:
-        self.limits, self.max_queue = limits, max_queue
+        self.name, self.limits, self.max_queue = name, limits, max_queue
         self.log: deque[LogEntry] = deque(maxlen=MAX_LOG_ENTRIES)
         self.finished: Counter[JobState] = Counter()
         self.retried = 0
         self._make_worker, self._clock, self._faults = make_worker, clock, faults or Faults()
+        self._policy = policy or JobPolicy()
         self._queue = JobQueue()
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._stopping: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._failed_starts = 0
@@ -125,7 +97,7 @@ class WorkerPool:
 
     def workers(self) -> Counter[str]:
         """How many workers there are by state: initializing, idle, running, unhealthy."""
-        return Counter(_state(slot) for slot in self._slots)
+        return Counter(slot.state for slot in self._slots)
 
     def worker(self, worker_id: str) -> Worker | None:
         return next((slot.worker for slot in self._slots if slot.worker_id == worker_id), None)
@@ -188,7 +160,7 @@ class WorkerPool:
 
     def _start_worker(self) -> None:
         worker_id = f"worker-{next(self._numbers)}"
-        slot = _Slot(worker_id, self._make_worker(worker_id))
+        slot = Slot(worker_id, self._make_worker(worker_id))
         if isinstance(slot.worker, PulledWorker):
             slot.worker.on_room = self._dispatch
             slot.worker.on_lost = lambda reason: self._lost(slot, reason)
@@ -196,7 +168,7 @@ class WorkerPool:
         self._note(slot, "starting")
         slot.starting = asyncio.create_task(self._start(slot))
 
-    async def _start(self, slot: _Slot) -> None:
+    async def _start(self, slot: Slot) -> None:
         try:
             await slot.worker.start()
         except Exception as error:
@@ -213,18 +185,16 @@ class WorkerPool:
 
     def _give_up_after_failed_start(self, error: Exception) -> None:
         """A crash loop would run for ever: the jobs that waited for it fail, saying why."""
-        if self._slots or self._failed_starts < MAX_ATTEMPTS:
+        if self._slots or self._failed_starts < self._policy.max_failed_starts:
             self._scale()
             return
+        reason = f"the worker failed to start {self._failed_starts} times: {error}"
         self._failed_starts = 0
         while self._queue:
-            job = self._queue.pop()
-            job.fail(f"the worker failed to start {MAX_ATTEMPTS} times: {error}")
+            self._policy.on_no_worker(self._queue.pop(), reason)
 
-    def _run(self, slot: _Slot, attempt: Attempt) -> None:
-        if slot.idle_timer:
-            slot.idle_timer.cancel()
-            slot.idle_timer = None
+    def _run(self, slot: Slot, attempt: Attempt) -> None:
+        slot.stop_waiting()
         self._note(slot, "job", attempt.job_id)
         if isinstance(slot.worker, PulledWorker):
             slot.worker.hand(attempt)
@@ -232,10 +202,10 @@ class WorkerPool:
         slot.jobs[attempt] = task
         task.add_done_callback(lambda _: self._served(slot, attempt))
 
-    async def _serve(self, slot: _Slot, attempt: Attempt) -> None:
+    async def _serve(self, slot: Slot, attempt: Attempt) -> None:
         timer, timeout_s = None, attempt.job.execution_timeout_s
         if timeout_s is not None:
-            timer = self._clock.call_later(timeout_s, lambda: attempt.fail(EXECUTION_TIMEOUT_ERROR))
+            timer = self._clock.call_later(timeout_s, lambda: self._policy.on_over_time(attempt))
         try:
             await self._run_with_faults(slot.worker, attempt)
         except WorkerLost as error:
@@ -258,59 +228,60 @@ class WorkerPool:
             await _run_until_chunk(worker, attempt)
             raise WorkerLost("a fault rule, during the job")
         await worker.run(attempt)
+        if attempt.is_current and self._policy.silence_s and not isinstance(worker, PulledWorker):
+            await sleep(self._clock, self._policy.silence_s)  # as long as one that pulls may say nothing
         if self._faults.strike(Effect.KILL_AFTER, attempt.job_id):
             raise WorkerLost("a fault rule, after the job")
 
-    def _served(self, slot: _Slot, attempt: Attempt) -> None:
+    def _served(self, slot: Slot, attempt: Attempt) -> None:
         slot.jobs.pop(attempt, None)
         self._note(slot, "done", attempt.job_id)
         if attempt.is_current:
-            self._attempt_again(attempt.job)
+            self._attempt_again(attempt.job, f"worker {slot.worker_id} said nothing of the job's end")
         self._retire_if_spent(slot)
         self._dispatch()
         self._watch_idleness(slot)
 
-    def _lost(self, slot: _Slot, reason: str) -> None:
+    def _lost(self, slot: Slot, reason: str) -> None:
         logger.warning("worker %s lost: %s", slot.worker_id, reason)
         self._retire(slot, "lost")
         for attempt in [*slot.jobs]:
             if attempt.is_current:
-                self._attempt_again(attempt.job)
+                self._attempt_again(attempt.job, reason)
         self._scale()
 
-    def _retire_if_spent(self, slot: _Slot) -> None:
+    def _retire_if_spent(self, slot: Slot) -> None:
         if slot.is_spent and not slot.jobs:
             self._retire(slot, "recycled")
 
-    def _attempt_again(self, job: Job) -> None:
-        if job.retries + 1 >= MAX_ATTEMPTS:
-            job.fail(f"job timed out after {job.retries} retries")
+    def _attempt_again(self, job: Job, reason: str) -> None:
+        if job.retries + 1 >= self._policy.max_attempts:
+            self._policy.on_lost(job, reason)
         elif job.requeue():
             self.retried += 1
             self._queue.put_back(job)
 
-    def _watch_idleness(self, slot: _Slot) -> None:
+    def _watch_idleness(self, slot: Slot) -> None:
         if slot in self._slots and not slot.jobs and slot.idle_timer is None:
             slot.idle_timer = self._clock.call_later(self.limits.idle_timeout_s, lambda: self._idled(slot))
 
-    def _idled(self, slot: _Slot) -> None:
+    def _idled(self, slot: Slot) -> None:
         slot.idle_timer = None
         if not slot.jobs and len(self._slots) > self.limits.min_workers:
             self._retire(slot, "idle")
             self._scale()
 
-    def _retire(self, slot: _Slot, reason: str) -> None:
+    def _retire(self, slot: Slot, reason: str) -> None:
         if slot not in self._slots:
             return
         self._slots.remove(slot)
         self._note(slot, reason)
-        if slot.idle_timer:
-            slot.idle_timer.cancel()
+        slot.stop_waiting()
         task = asyncio.create_task(self._stop(slot))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
 
-    async def _stop(self, slot: _Slot) -> None:
+    async def _stop(self, slot: Slot) -> None:
         tasks = [*slot.jobs.values(), *([slot.starting] if slot.starting else [])]
         for task in tasks:
             task.cancel()
@@ -333,16 +304,8 @@ class WorkerPool:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
 
-    def _note(self, slot: _Slot, event: str, job_id: str | None = None) -> None:
+    def _note(self, slot: Slot, event: str, job_id: str | None = None) -> None:
         self.log.append(LogEntry(self._clock.now(), slot.worker_id, event, job_id))
-
-
-def _state(slot: _Slot) -> str:
-    if not slot.is_healthy:
-        return "unhealthy"
-    if not slot.is_ready:
-        return "initializing"
-    return "running" if slot.jobs else "idle"
 
 
 async def _run_until_chunk(worker: Worker, attempt: Attempt) -> None:

@@ -15,8 +15,6 @@ STATUS = {
     JobState.TIMED_OUT: "TIMED_OUT",
 }  # [SDK] the six names; FINAL_STATES leaves out CANCELLED
 
-SDK_VERSION = "1.12.0"  # [SDK] the release these facts were read from
-
 ID_SUFFIX = "-u1"  # [LIVE 23] `<uuid>-u2`; also -u1, -e1, -e2
 SYNC_ID_PREFIX = "sync-"  # [LIVE 23]
 
@@ -51,6 +49,10 @@ RATE_LIMITS: dict[str, tuple[int, int | None]] = {
 }  # [DOCS] per window, at once
 QUEUE_LIMIT_MIN, QUEUE_LIMIT_PER_MAX_WORKER = 50, 500  # [DOCS] older ones: 429 above both 50 and workersMax × 500
 
+MAX_ATTEMPTS = 2  # [LIVE 15] a job whose worker is lost runs once more, then fails
+LOST_ERROR = "job timed out after {retries} retries"  # [LIVE 15]
+EXECUTION_TIMEOUT_ERROR = "executionTimeout exceeded"  # with FAILED, in several users' production logs
+
 WEBHOOK_DELAYS_S = (0.0, 5.0, 20.0)  # [LIVE 16] seen at +0, +5 and +20 s; the documentation says 10 s apart
 
 JOB_TAKE_HOLD_S = 20.0  # [?] how long production holds a poll; the SDK gives up after 90 s [SDK]
@@ -67,7 +69,7 @@ TOO_MANY_REQUESTS = "too many requests"  # [?] text of a 429
 EMPTY_INPUT_RETRIES = 1  # [LIVE 15]
 NOT_FOUND_WORKER = {"error": "worker not found"}  # [?] job-take of a worker that was replaced
 OUTPUT_TOO_LARGE = {"error": "output is too large"}  # [?] body of job-done's 400 (worker-comfyui issue 129)
-EMPTY_INPUT_ERROR = "job timed out after 1 retries"  # [LIVE 15] `{"input": {}}` ends like this
+EMPTY_INPUT_ERROR = LOST_ERROR.format(retries=EMPTY_INPUT_RETRIES)  # [LIVE 15] `{"input": {}}` ends like this
 
 OPERATIONS = {
     "POST /v2/{id}/run": True,

@@ -14,6 +14,7 @@ from emulator.engine.pool import PoolLimits, WorkerPool
 from emulator.runpod.app import create_runpod_app
 from emulator.runpod.endpoint import Endpoint
 from emulator.runpod.limits import RunpodLimits
+from emulator.runpod.policy import JOB_POLICY
 from emulator.runpod.worker import HandlerWorker
 
 KEY = "rp-key"
@@ -62,7 +63,7 @@ class Cloud:
             return config
 
         scaling = PoolLimits(max_workers=max_workers, concurrency=concurrency, idle_timeout_s=60)
-        self.pool = WorkerPool(lambda _: HandlerWorker(load), scaling, self.clock)
+        self.pool = WorkerPool(lambda _: HandlerWorker(load), scaling, self.clock, policy=JOB_POLICY)
         self.endpoint = Endpoint("ep", self.pool, self.clock)
         webhook_client = httpx.AsyncClient(transport=httpx.MockTransport(self._webhook))
         self.app = create_runpod_app(

@@ -1,0 +1,50 @@
+"""What a provider does with its workers and jobs, passed to the pool, which knows no provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emulator.engine.jobs import Attempt, Job
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How an endpoint scales. `concurrency` is per worker."""
+
+    min_workers: int = 0
+    max_workers: int = 3
+    concurrency: int = 1
+    idle_timeout_s: float = 5.0
+
+
+def _fail_lost(job: Job, reason: str) -> None:
+    job.fail(f"the worker was lost: {reason}")
+
+
+def _fail_over_time(attempt: Attempt) -> None:
+    attempt.fail(f"the job ran longer than {attempt.job.execution_timeout_s:g} s")
+
+
+def _fail_unserved(job: Job, reason: str) -> None:
+    job.fail(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPolicy:
+    """How jobs end that their workers did not end. Each `on_…` must end the job that it is given, in the state and
+    with the words that the provider has for it.
+    """
+
+    max_attempts: int = 2
+    """How often a job runs whose worker is lost each time."""
+    max_failed_starts: int = 2
+    """How many workers in a row may fail to start before the jobs that wait for one are given up."""
+    silence_s: float = 0.0
+    """How long a job is left alone of whose end its worker, which runs in this process, said nothing."""
+    on_lost: Callable[[Job, str], object] = _fail_lost
+    """The worker of the last attempt was lost, and why."""
+    on_over_time: Callable[[Attempt], object] = _fail_over_time
+    """The attempt ran for the job's `execution_timeout_s`."""
+    on_no_worker: Callable[[Job, str], object] = _fail_unserved
+    """Workers fail to start, and why."""
