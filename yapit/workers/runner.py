@@ -6,7 +6,7 @@ import asyncio
 import base64
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from yapit import audio
@@ -48,14 +48,22 @@ class Runner:
         self.adapter, self.spec = adapter, spec
         self.places = Places(spec.name, limit=spec.scaling.concurrency, max_waiting=spec.scaling.max_queue)
         self._starting: asyncio.Task[None] | None = None
+        self._is_loaded = self._is_closed = False
 
     @property
     def is_ready(self) -> bool:
         task = self._starting
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
+    async def load(self) -> None:
+        """What of the start may be done before a snapshot of memory is taken: the adapter's `load`, once.
+
+        Raises as `start` does.
+        """
+        await self._cold(self._load)
+
     async def start(self) -> None:
-        """Initialise the adapter, once for all callers; after a failure the next call tries again.
+        """Load and initialise the adapter, once for all callers; after a failure the next call tries again.
 
         Raises `WorkerUnavailable`, or `ConfigurationError` where trying again cannot help.
         """
@@ -65,6 +73,10 @@ class Runner:
         await asyncio.shield(self._starting)
 
     async def close(self) -> None:
+        """Stop, once: whoever comes second, such as a web server's shutdown after the worker's own, changes nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
@@ -105,11 +117,21 @@ class Runner:
             timeout_s=self.spec.timeouts.job_s,
         )
 
-    async def _initialize(self) -> None:
+    async def _load(self) -> None:
+        if not self._is_loaded:
+            await self.adapter.load()
+            self._is_loaded = True
+
+    async def _load_and_initialize(self) -> None:
+        await self._load()
+        await self.adapter.initialize()
+
+    async def _cold(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` within the cold start's budget. Raises what `start` promises."""
         limit_s = self.spec.timeouts.cold_start_s
         try:
             async with asyncio.timeout(limit_s):
-                await self.adapter.initialize()
+                await work()
         except TimeoutError:
             raise WorkerUnavailable(f"{self.spec.name} was not ready within {limit_s:g} s") from None
         except YapitError:
@@ -117,6 +139,9 @@ class Runner:
         except Exception as error:
             logger.exception("function %s failed to initialise", self.spec.name)
             raise WorkerUnavailable(f"{self.spec.name} failed to start: {type(error).__name__}") from error
+
+    async def _initialize(self) -> None:
+        await self._cold(self._load_and_initialize)
         found, told = (self.adapter.sample_rate, self.adapter.channels), (self.spec.sample_rate, self.spec.channels)
         if found != told:
             raise ConfigurationError(

@@ -25,9 +25,16 @@ class SynthAdapter(ABC):
     sample_rate: int = 24_000
     channels: int = 1
 
+    async def load(self) -> None:  # noqa: B027 - optional
+        """Bring the weights into host memory, touching no GPU and opening no socket.
+
+        Called once, before `initialize`. A provider that keeps snapshots of memory takes one between the two: a worker
+        that starts from it finds what `load` did and runs `initialize` only. By default all is done there.
+        """
+
     @abstractmethod
     async def initialize(self) -> None:
-        """Load the model. Called once, before the first synthesis, on the loop that serves."""
+        """Make the model ready to speak. Called once, before the first synthesis, on the loop that serves."""
 
     @abstractmethod
     async def synthesize(self, text: str, *, voice: str, speed: float) -> bytes:
