@@ -1,7 +1,7 @@
 """A function as Modal runs it, without Modal: `modal_app` wraps this into the class that is deployed.
 
-Payloads are plain dicts, lists and strings, so that CBOR carries them: what goes wrong in a job is its last event, never
-an exception, whose type CBOR would lose.
+Payloads are plain dicts, lists and strings, so that CBOR carries them. What goes wrong in a job is its last event,
+because CBOR would lose the type of an exception.
 """
 
 from __future__ import annotations
