@@ -10,119 +10,132 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from infra.processes import (
+    EMULATOR_API_KEY,
+    EMULATOR_PORT,
+    GATEWAY_PORT,
+    answers,
+    check_free,
+    free_port,
+    server,
+    wait_for,
+)
+from infra.routes_file import Entry, read_entries, routes_file
 from yapit.errors import ConfigurationError
 from yapit.function_spec import FunctionSpec, discover, functions_root
 
-GATEWAY_PORT, EMULATOR_PORT = 8000, 8900
-START_TIMEOUT_S = 60.0
-EMULATOR_API_KEY = "emulator"
+SHARED_FIELDS = ("voice_aliases",)
+"""What a route made up here through RunPod's API takes over from the function's committed one."""
+REFRESH_S = 0.25
+"""How often the committed routes are looked at: a deployment is heard this much later."""
 _PROCESSORS = "yapit.gateway.processors.tts"
 
 
-def emulator_routes(committed: list[dict[str, Any]], specs: dict[str, FunctionSpec], port: int) -> list[dict[str, Any]]:
-    """The committed routes with local workers at `port`, and two (plain HTTP, RunPod) per function without any."""
+def emulator_routes(committed: list[Entry], specs: dict[str, FunctionSpec], port: int) -> list[Entry]:
+    """The committed routes with local workers at `port`, and for every function those that are not there: one to its
+    plain HTTP worker, one through RunPod's API."""
     base = f"http://127.0.0.1:{port}/workers"
     default = f"http://127.0.0.1:{EMULATOR_PORT}/workers"
     routes = [
         {**route, "worker_url": route["worker_url"].replace(default, base)} if "worker_url" in route else route
         for route in committed
     ]
-    served = {route.get("function", route["slug"]) for route in committed}
+    by_slug = {route["slug"]: route for route in routes}
+    taken = {name for route in routes for name in (route["slug"], *route.get("aliases", []))}
     for name in specs:
-        if name not in served:
-            local = {"slug": name, "processor": f"{_PROCESSORS}.local.LocalProcessor", "worker_url": f"{base}/{name}"}
-            runpod = {"slug": f"{name}-runpod", "function": name, "runpod_endpoint_id": name}
-            routes += [local, {**runpod, "processor": f"{_PROCESSORS}.runpod.RunpodProcessor"}]
+        local = {"slug": name, "processor": f"{_PROCESSORS}.local.LocalProcessor", "worker_url": f"{base}/{name}"}
+        runpod = {"slug": f"{name}-runpod", "function": name, "processor": f"{_PROCESSORS}.runpod.RunpodProcessor"}
+        shared = {key: by_slug[name][key] for key in SHARED_FIELDS if key in by_slug.get(name, {})}
+        made = [local, {**runpod, "runpod_endpoint_id": name, **shared}]
+        routes += [route for route in made if route["slug"] not in taken]
     return routes
 
 
+class EffectiveRoutes:
+    """The file that gateway and emulator read: `emulator_routes` over the committed one, kept up to date."""
+
+    def __init__(self, committed: Path, effective: Path, emulator_port: int) -> None:
+        self._committed, self._effective, self._port = committed, effective, emulator_port
+        self._seen = ""
+
+    def refresh(self) -> None:
+        """Write the effective file again if the committed one has changed. Raises `ConfigurationError`."""
+        found = self._committed.read_text(encoding="utf-8") if self._committed.is_file() else "[]"
+        if found == self._seen:
+            return
+        routes = emulator_routes(read_entries(self._committed), discover(functions_root()), self._port)
+        temporary = self._effective.with_suffix(".new")
+        temporary.write_text(json.dumps(routes, indent=2), encoding="utf-8")
+        temporary.replace(self._effective)
+        self._seen = found
+
+
+@dataclass(frozen=True)
+class Running:
+    """Gateway and emulator, up and answering."""
+
+    url: str
+    routes: EffectiveRoutes
+    processes: tuple[subprocess.Popen[bytes], ...]
+
+    def keep_up_to_date(self) -> None:
+        """Follow changes of the committed routes until one of the processes ends."""
+        told = ""
+        while all(process.poll() is None for process in self.processes):
+            try:
+                self.routes.refresh()
+                told = ""
+            except ConfigurationError as error:
+                if str(error) != told:
+                    print(f"the routes stay as they were: {error}", file=sys.stderr, flush=True)
+                told = str(error)
+            time.sleep(REFRESH_S)
+
+
 @contextmanager
-def running(gateway_port: int, emulator_port: int) -> Iterator[str]:
-    """Emulator and gateway up and answering; yields the gateway's base URL. Raises `ConfigurationError`."""
-    specs = discover(functions_root())
-    routes_file = Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json"))
-    committed = json.loads(routes_file.read_text(encoding="utf-8")) if routes_file.is_file() else []
+def running(gateway_port: int, emulator_port: int) -> Iterator[Running]:
+    """Bring up both as processes of their own. Raises `ConfigurationError`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yapit-")))
         effective = folder / "tts_processors.json"
-        effective.write_text(json.dumps(emulator_routes(committed, specs, emulator_port), indent=2), encoding="utf-8")
+        routes = EffectiveRoutes(routes_file(), effective, emulator_port)
+        routes.refresh()
+        emulator_url, url = f"http://127.0.0.1:{emulator_port}", f"http://127.0.0.1:{gateway_port}"
         environ = {
             **os.environ,
             "TTS_PROCESSORS_FILE": str(effective),
-            "RUNPOD_API_BASE": f"http://127.0.0.1:{emulator_port}/v2",
+            "RUNPOD_API_BASE": f"{emulator_url}/v2",
             "RUNPOD_API_KEY": EMULATOR_API_KEY,
             "EMULATOR_API_KEY": EMULATOR_API_KEY,
             "EMULATOR_PORT": str(emulator_port),
             "GATEWAY_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(gateway_port),
         }
-        emulator = stack.enter_context(_process("emulator", environ))
-        gateway = stack.enter_context(_process("yapit.gateway", environ))
-        wait_for(f"http://127.0.0.1:{emulator_port}/healthz", emulator)
-        wait_for(f"http://127.0.0.1:{gateway_port}/healthz", gateway)
-        yield f"http://127.0.0.1:{gateway_port}"
-
-
-@contextmanager
-def _process(module: str, environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-m", module], env={**environ, "LOG_LEVEL": "warning"})  # noqa: S603
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Until something answers at `url`. Raises `ConfigurationError` if the process ends before, or time is over."""
-    give_up_at = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < give_up_at:
-        if process.poll() is not None:
-            raise ConfigurationError(f"a process ended with {process.returncode}; see above")
-        try:
-            httpx.get(url, timeout=1.0)
-        except httpx.TransportError:
-            time.sleep(0.02)
-        else:
-            return
-    raise ConfigurationError(f"nothing answers at {url} after {START_TIMEOUT_S:g} s")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _check_free(port: int, variable: str) -> None:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            raise ConfigurationError(f"port {port} is taken; set {variable} to a free one") from None
+        emulator = stack.enter_context(server("emulator", environ))
+        gateway = stack.enter_context(server("yapit.gateway", environ))
+        wait_for(f"{emulator_url}/healthz", emulator)
+        wait_for(f"{url}/healthz", gateway)
+        yield Running(url, routes, (emulator, gateway))
 
 
 def emulate(gateway_port: int, emulator_port: int) -> None:
     """Serve until interrupted."""
-    _check_free(gateway_port, "GATEWAY_PORT")
-    _check_free(emulator_port, "EMULATOR_PORT")
-    with running(gateway_port, emulator_port) as url:
+    check_free(gateway_port, "GATEWAY_PORT")
+    check_free(emulator_port, "EMULATOR_PORT")
+    with running(gateway_port, emulator_port) as up:
+        url = up.url
         models = [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]]
         print(
             f"""
@@ -137,7 +150,7 @@ Try, from another terminal:
 Ctrl-C stops it.""",
             flush=True,
         )
-        signal.pause()  # ends by KeyboardInterrupt, or returns when one of the two processes dies
+        up.keep_up_to_date()  # ends by KeyboardInterrupt, or returns when one of the two processes dies
     raise ConfigurationError("a process ended by itself; see above")
 
 
@@ -146,11 +159,9 @@ def say(text: str, out: Path, *, model: str, voice: str, speed: float, gateway: 
 
     Returns a line for the person who asked. Raises `ConfigurationError` with what the gateway answered.
     """
-    try:
-        httpx.get(f"{gateway}/healthz", timeout=2.0)
-    except httpx.TransportError:
-        with running(free_port(), free_port()) as url:
-            return _speak(text, out, model=model, voice=voice, speed=speed, gateway=url)
+    if not answers(f"{gateway}/healthz"):
+        with running(free_port(), free_port()) as up:
+            return _speak(text, out, model=model, voice=voice, speed=speed, gateway=up.url)
     return _speak(text, out, model=model, voice=voice, speed=speed, gateway=gateway)
 
 
@@ -203,7 +214,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if chosen.command == "emulate":
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            signal.signal(signal.SIGCHLD, lambda *_: None)
             emulate(gateway_port, int(os.environ.get("EMULATOR_PORT", EMULATOR_PORT)))
         else:
             wanted = {"model": chosen.model, "voice": chosen.voice, "speed": chosen.speed}

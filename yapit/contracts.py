@@ -16,6 +16,9 @@ from yapit.errors import InvalidRequest, UpstreamFailed, YapitError
 
 Codec: TypeAlias = Literal["pcm", "wav", "flac", "mp3", "opus", "aac"]
 
+SLUG_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+"""Names of models, as users see them and as entries of `tts_processors.json` have them."""
+
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_TEXT_CHARACTERS = 1_000_000
 """Bound on any job input whatever its function; a function's own limit is lower (`FunctionSpec.input`)."""

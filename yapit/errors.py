@@ -16,6 +16,7 @@
     │   ├── InvalidAudio            invalid_audio           500  no
     │   └── NoAudio                 no_audio                500  no
     ├── ConfigurationError          configuration_error     500  no
+    ├── DeploymentFailed            deployment_failed       500  no
     ├── UpstreamFailed              upstream_failed         502  yes
     │   ├── UpstreamRefused         upstream_refused        502  no
     │   └── TruncatedStream         truncated_stream        502  yes
@@ -123,6 +124,13 @@ class NoAudio(AdapterFailed):
 
 class ConfigurationError(YapitError):
     code = "configuration_error"
+    http_status = 500
+
+
+class DeploymentFailed(YapitError):
+    """Building, pushing, creating or trying a function at a provider went wrong; the message says what to do."""
+
+    code = "deployment_failed"
     http_status = 500
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from infra.local import free_port, wait_for
+from infra.processes import free_port, wait_for
 
 
 @contextmanager

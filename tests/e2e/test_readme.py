@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import free_port
+from infra.processes import free_port
 from yapit import audio
 
 ROOT = Path(__file__).parents[2]

@@ -9,13 +9,11 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from yapit import function_spec
 from yapit.gateway import middleware
 from yapit.gateway.api import errors, health, models, speech
+from yapit.gateway.live_routes import LiveRoutes, RefreshMiddleware
 from yapit.gateway.processors.tts.base import Context
 from yapit.gateway.processors.tts.manager import ProcessorManager
-from yapit.gateway.registry import SpecRegistry
-from yapit.gateway.routes import load_routes
 from yapit.gateway.settings import Settings
 
 
@@ -25,9 +23,8 @@ def create_app(settings: Settings | None = None, *, transport: httpx.AsyncBaseTr
     Raises `ConfigurationError` where a route, a function or a setting is wrong.
     """
     settings = settings or Settings()
-    routes = load_routes(settings.tts_processors_file)
-    specs = function_spec.discover(settings.functions_dir)
-    processors = ProcessorManager(routes, Context(settings, transport))
+    processors = ProcessorManager([], Context(settings, transport))
+    routes = LiveRoutes(settings, processors)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -36,13 +33,14 @@ def create_app(settings: Settings | None = None, *, transport: httpx.AsyncBaseTr
 
     app = FastAPI(title="Yapit", lifespan=lifespan)
     app.state.settings = settings
-    app.state.registry = SpecRegistry(routes, specs)
+    app.state.routes = routes
     app.state.processors = processors
     for module in (speech, models, health):
         app.include_router(module.router)
     errors.install(app)
     app.openapi = _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(middleware.RequestMiddleware, api_keys=settings.api_keys)
+    app.add_middleware(RefreshMiddleware, refresh=routes.refresh)
     return app
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import pydantic
 
+from yapit.contracts import SLUG_PATTERN
 from yapit.errors import ConfigurationError, InvalidRequest
 
-SLUG_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 Slug = Annotated[str, pydantic.Field(pattern=SLUG_PATTERN)]
 
 

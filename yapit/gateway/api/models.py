@@ -16,7 +16,7 @@ CREATED = 1_767_225_600  # 2026-01-01: OpenAI's field says when a model was made
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """Every model by slug, then every alias."""
-    models = await request.app.state.registry.models()
+    models = await request.app.state.routes.registry.models()
     return {
         "object": "list",
         "data": [_entry(name, model) for model in models for name in (model.slug, *model.aliases)],
@@ -25,13 +25,13 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 @router.get("/v1/models/{name}")
 async def retrieve_model(request: Request, name: str) -> dict[str, Any]:
-    return _entry(name, await request.app.state.registry.model(name))
+    return _entry(name, await request.app.state.routes.registry.model(name))
 
 
 @router.get("/v1/audio/voices")
 async def list_voices(request: Request, model: str | None = None) -> dict[str, Any]:
     """The voices of one model, or of all."""
-    registry = request.app.state.registry
+    registry = request.app.state.routes.registry
     models: list[Model] = [await registry.model(model)] if model else await registry.models()
     return {
         "voices": [

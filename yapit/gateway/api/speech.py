@@ -98,7 +98,7 @@ async def create_speech(request: Request) -> Response:
         speech = SpeechRequest.model_validate(body)
     except pydantic.ValidationError as error:
         raise InvalidRequest.from_validation(error) from None
-    model = await state.registry.model(speech.model)
+    model = await state.routes.registry.model(speech.model)
     check_text(speech.input, max_characters=MAX_INPUT_CHARACTERS, field="input")
     parameters = speech.parameters_for(model)
     model.check(parameters)
