@@ -40,7 +40,7 @@ class _Rules(pydantic.BaseModel):
 
 
 class FaultyRequests:
-    """Middleware: a request may be refused, delayed, or served and not answered."""
+    """Middleware: a request may be refused, delayed, dropped, or served and not answered, or not to the end."""
 
     def __init__(self, app: ASGIApp, faults: Faults, clock: Clock) -> None:
         self._app, self._faults, self._clock = app, faults, clock
@@ -55,12 +55,13 @@ class FaultyRequests:
         if rule := self._faults.strike(Effect.STATUS, subject):
             response = JSONResponse({"error": "a fault rule of the emulator"}, status_code=int(rule.value))
             await response(scope, receive, send)
-        elif self._faults.strike(Effect.DROP, subject):
+        elif self._faults.strike(Effect.DROP_BEFORE, subject):
+            await _drop(send, subject)
+        elif self._faults.strike(Effect.DROP_AFTER, subject):
             await self._app(scope, receive, _swallow)
-            # before the headers the server would answer 500 for us; after them it closes the socket
-            headers = [(b"content-length", b"1")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            raise DroppedConnection(subject)
+            await _drop(send, subject)
+        elif self._faults.strike(Effect.TRUNCATE, subject):
+            await self._app(scope, receive, _Half(send, subject))
         else:
             await self._app(scope, receive, send)
 
@@ -68,14 +69,33 @@ class FaultyRequests:
 async def _swallow(_: Message) -> None: ...
 
 
+async def _drop(send: Send, subject: str) -> None:
+    """Before the headers the server would answer 500 for us; after them it closes the socket."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+    raise DroppedConnection(subject)
+
+
+class _Half:
+    """Sends the headers and half of the first part of the body, and no more."""
+
+    def __init__(self, send: Send, subject: str) -> None:
+        self._send, self._subject = send, subject
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and (body := message.get("body", b"")):
+            await self._send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+            raise DroppedConnection(self._subject)
+        await self._send(message)
+
+
 async def serve_rules(request: Request, faults: Faults) -> Response:
     """GET: the rules and how often each struck. PUT `{"seed", "rules"}`: replace them. DELETE: none."""
     if request.method == "PUT":
         try:
             found = _Rules.model_validate(await read_json(request, max_bytes=MAX_BODY_BYTES))
-        except (pydantic.ValidationError, InvalidRequest) as error:
+            faults.set([FaultRule(**rule.model_dump()) for rule in found.rules], seed=found.seed)
+        except (ValueError, InvalidRequest) as error:  # pydantic's is a ValueError
             return JSONResponse({"error": str(error)}, status_code=422)
-        faults.set((FaultRule(**rule.model_dump()) for rule in found.rules), seed=found.seed)
     elif request.method == "DELETE":
         faults.set(())
     return JSONResponse({"rules": [_told(rule, n) for rule, n in zip(faults.rules, faults.struck, strict=True)]})

@@ -10,23 +10,46 @@ from fnmatch import fnmatchcase
 
 
 class Effect(enum.Enum):
+    # on requests
+
     STATUS = "status"
     """Answer a request with the status `value` and do nothing else."""
     LATENCY = "latency"
     """Answer a request `value` seconds later."""
-    DROP = "drop"
+    DROP_BEFORE = "drop-before"
+    """Break the connection off instead of serving a request."""
+    DROP_AFTER = "drop-after"
     """Serve a request, then break the connection off instead of answering."""
+    TRUNCATE = "truncate"
+    """Serve a request, and break the connection off halfway through the first part of the answer's body."""
+
+    # on jobs, and the workers that have them
+
+    STUCK = "stuck"
+    """A job stays in the queue for `value` seconds before a worker may have it; 0: for ever."""
+    DUPLICATE = "duplicate"
+    """A job is delivered twice at the same time, to another worker if one has room. Both stream; one ends it."""
     KILL_BEFORE = "kill-before"
     """The worker dies as it gets the job."""
     KILL_DURING = "kill-during"
     """The worker dies once the job has a chunk; a job that ends in the same breath as that has been served."""
     KILL_AFTER = "kill-after"
     """The worker dies once the job is over, and the other jobs that it has die with it."""
+    OUT_OF_MEMORY = "out-of-memory"
+    """The worker is killed (SIGKILL, exit code 137) `value` seconds after it began the job."""
+    LOSE_RESULT = "lose-result"
+    """The worker says how the job ended and is not heard; its chunks are."""
+
+    # on workers
+
+    THROTTLE = "throttle"
+    """There is no capacity for a new worker for `value` seconds; 0: for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """`match` is a glob over `"METHOD /path"` for effects on requests, over the job's id for effects on workers.
+    """`match` is a glob over `"METHOD /path"` for effects on requests, `"pool/job id"` for those on jobs and
+    `"pool/worker id"` for those on workers; a RunPod endpoint's pool is named by its id.
 
     It strikes with `probability`, at most `count` times.
     """
@@ -36,6 +59,10 @@ class FaultRule:
     probability: float = 1.0
     count: int | None = None
     value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.effect is Effect.STATUS and not 200 <= self.value <= 599:
+            raise ValueError(f"a rule with the effect 'status' needs a value of 200 to 599, found {self.value:g}")
 
 
 class Faults:

@@ -73,7 +73,7 @@ class Job:
         if self.state is not JobState.QUEUED:
             return None
         self.state, self.worker_id, self.started_at = JobState.RUNNING, worker_id, self._clock.now()
-        self.attempt = Attempt(self)
+        self.attempt = Attempt(self, worker_id)
         self._changes.announce()
         return self.attempt
 
@@ -167,14 +167,21 @@ class Job:
 class Attempt:
     """One run of a job by one worker. Once the job has ended or runs elsewhere, every method does nothing."""
 
-    __slots__ = ("input", "job", "job_id", "labels")
+    __slots__ = ("_first", "input", "is_unheard", "job", "job_id", "labels", "worker_id")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, worker_id: str, first: Attempt | None = None) -> None:
         self.job, self.job_id, self.input, self.labels = job, job.job_id, job.input, job.labels
+        self.worker_id = worker_id
+        self.is_unheard = False
+        self._first = first or self
+
+    def twin(self, worker_id: str) -> Attempt:
+        """The same run, delivered a second time."""
+        return Attempt(self.job, worker_id, self)
 
     @property
     def is_current(self) -> bool:
-        return self.job.attempt is self and self.job.state is JobState.RUNNING
+        return self.job.attempt is self._first and self.job.state is JobState.RUNNING
 
     def add_chunk(self, chunk: Any) -> None:
         if self.is_current:
@@ -185,10 +192,10 @@ class Attempt:
             self.job.progress(output)
 
     def complete(self, output: Any) -> bool:
-        return self.is_current and self.job.complete(output)
+        return self.is_current and not self.is_unheard and self.job.complete(output)
 
     def fail(self, error: str, output: Any = None) -> bool:
-        return self.is_current and self.job.fail(error, output)
+        return self.is_current and not self.is_unheard and self.job.fail(error, output)
 
 
 def _size_bytes(part: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from emulator.engine.jobs import Attempt, Job
+from emulator.engine.jobs import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ def _fail_lost(job: Job, reason: str) -> None:
     job.fail(f"the worker was lost: {reason}")
 
 
-def _fail_over_time(attempt: Attempt) -> None:
-    attempt.fail(f"the job ran longer than {attempt.job.execution_timeout_s:g} s")
+def _fail_over_time(job: Job) -> None:
+    job.fail(f"the job ran longer than {job.execution_timeout_s:g} s")
 
 
 def _fail_unserved(job: Job, reason: str) -> None:
@@ -44,7 +44,7 @@ class JobPolicy:
     """How long a job is left alone of whose end its worker, which runs in this process, said nothing."""
     on_lost: Callable[[Job, str], object] = _fail_lost
     """The worker of the last attempt was lost, and why."""
-    on_over_time: Callable[[Attempt], object] = _fail_over_time
-    """The attempt ran for the job's `execution_timeout_s`."""
+    on_over_time: Callable[[Job], object] = _fail_over_time
+    """The job ran for its `execution_timeout_s`."""
     on_no_worker: Callable[[Job, str], object] = _fail_unserved
     """Workers fail to start, and why."""

@@ -9,9 +9,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from emulator.engine import fated
 from emulator.engine.clock import Clock, sleep
 from emulator.engine.faults import Effect, Faults
-from emulator.engine.jobs import Attempt, Job, JobState
+from emulator.engine.jobs import FOREVER_S, Attempt, Job, JobState
 from emulator.engine.policy import JobPolicy, PoolLimits
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
@@ -61,7 +62,8 @@ class WorkerPool:
         self._make_worker, self._clock, self._faults = make_worker, clock, faults or Faults()
         self._policy = policy or JobPolicy()
         self._queue = JobQueue()
-        self._slots: list[Slot] = []
+        self._slots: dict[str, Slot] = {}
+        self._tasks: dict[Job, set[asyncio.Task[None]]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._failed_starts = 0
@@ -75,7 +77,7 @@ class WorkerPool:
         """Stop every worker; running jobs end as cancelled."""
         self._is_closed = True
         self.purge()
-        for slot in [*self._slots]:
+        for slot in [*self._slots.values()]:
             for attempt in [*slot.jobs]:
                 attempt.job.cancel()
             self._retire(slot, "closed")
@@ -93,18 +95,19 @@ class WorkerPool:
     @property
     def running(self) -> int:
         """Jobs that run. One that was cancelled no longer does, though its worker may still be cleaning up."""
-        return sum(attempt.is_current for slot in self._slots for attempt in slot.jobs)
+        return sum(attempt.is_current for slot in self._slots.values() for attempt in slot.jobs)
 
     def workers(self) -> Counter[str]:
-        """How many workers there are by state: initializing, idle, running, unhealthy."""
-        return Counter(slot.state for slot in self._slots)
+        """How many workers there are by state: throttled, initializing, idle, running, unhealthy."""
+        return Counter(slot.state for slot in self._slots.values())
 
     def worker(self, worker_id: str) -> Worker | None:
-        return next((slot.worker for slot in self._slots if slot.worker_id == worker_id), None)
+        slot = self._slots.get(worker_id)
+        return slot.worker if slot else None
 
     def recycle(self, worker_id: str) -> None:
         """Replace a worker once the jobs that it has are over."""
-        for slot in [slot for slot in self._slots if slot.worker_id == worker_id]:
+        if slot := self._slots.get(worker_id):
             slot.is_spent = True
             self._retire_if_spent(slot)
             self._scale()
@@ -116,7 +119,16 @@ class WorkerPool:
         if self._is_closed:
             job.cancel()
             return
+        if rule := self._faults.strike(Effect.STUCK, self._subject(job.job_id)):
+            self._queue.withhold(job)
+            if rule.value:
+                self._clock.call_later(rule.value, lambda: self._release(job))
+            return
         self._queue.push(job)
+        self._dispatch()
+
+    def _release(self, job: Job) -> None:
+        self._queue.release(job)
         self._dispatch()
 
     def cancel(self, job: Job) -> bool:
@@ -138,21 +150,25 @@ class WorkerPool:
         return True
 
     def _dispatch(self) -> None:
-        while self._queue:
-            ready = [slot for slot in self._slots if slot.room(self.limits.concurrency) > 0]
-            if not ready:
-                break
-            slot = min(ready, key=lambda s: len(s.jobs))
+        while self._queue.ready and (slot := self._roomiest()):
             attempt = self._queue.pop().start(slot.worker_id)
-            if attempt:
-                self._run(slot, attempt)
+            if attempt is None:
+                continue
+            self._run(slot, attempt)
+            if (other := self._roomiest(slot)) and self._faults.strike(Effect.DUPLICATE, self._subject(attempt.job_id)):
+                self._run(other, attempt.twin(other.worker_id))
         self._scale()
+
+    def _roomiest(self, but: Slot | None = None) -> Slot | None:
+        """The worker with room that serves the fewest jobs; another one than `but` if there is any."""
+        ready = [slot for slot in self._slots.values() if slot.room(self.limits.concurrency) > 0]
+        return min(ready, key=lambda slot: (slot is but, len(slot.jobs)), default=None)
 
     def _scale(self) -> None:
         if self._is_closed:
             return
-        promised = sum(slot.promise(self.limits.concurrency) for slot in self._slots)
-        waiting = self._queue.urgent or (1 if self._queue and not self._slots else 0)
+        promised = sum(slot.promise(self.limits.concurrency) for slot in self._slots.values())
+        waiting = self._queue.urgent or (1 if self._queue.ready and not self._slots else 0)
         needed = -(-(waiting - promised) // self.limits.concurrency)
         wanted = max(self.limits.min_workers - len(self._slots), needed)
         for _ in range(min(wanted, self.limits.max_workers - len(self._slots))):
@@ -164,12 +180,13 @@ class WorkerPool:
         if isinstance(slot.worker, PulledWorker):
             slot.worker.on_room = self._dispatch
             slot.worker.on_lost = lambda reason: self._lost(slot, reason)
-        self._slots.append(slot)
+        self._slots[worker_id] = slot
         self._note(slot, "starting")
         slot.starting = asyncio.create_task(self._start(slot))
 
     async def _start(self, slot: Slot) -> None:
         try:
+            await self._await_capacity(slot)
             await slot.worker.start()
         except Exception as error:
             logger.error("worker %s failed to start: %s", slot.worker_id, error)
@@ -183,6 +200,13 @@ class WorkerPool:
         self._dispatch()
         self._watch_idleness(slot)
 
+    async def _await_capacity(self, slot: Slot) -> None:
+        if rule := self._faults.strike(Effect.THROTTLE, self._subject(slot.worker_id)):
+            slot.is_throttled = True
+            self._note(slot, "throttled")
+            await sleep(self._clock, rule.value or FOREVER_S)
+            slot.is_throttled = False
+
     def _give_up_after_failed_start(self, error: Exception) -> None:
         """A crash loop would run for ever: the jobs that waited for it fail, saying why."""
         if self._slots or self._failed_starts < self._policy.max_failed_starts:
@@ -190,7 +214,7 @@ class WorkerPool:
             return
         reason = f"the worker failed to start {self._failed_starts} times: {error}"
         self._failed_starts = 0
-        while self._queue:
+        while self._queue.ready:
             self._policy.on_no_worker(self._queue.pop(), reason)
 
     def _run(self, slot: Slot, attempt: Attempt) -> None:
@@ -200,14 +224,17 @@ class WorkerPool:
             slot.worker.hand(attempt)
         task = asyncio.create_task(self._serve(slot, attempt))
         slot.jobs[attempt] = task
+        self._tasks.setdefault(attempt.job, set()).add(task)
         task.add_done_callback(lambda _: self._served(slot, attempt))
 
     async def _serve(self, slot: Slot, attempt: Attempt) -> None:
         timer, timeout_s = None, attempt.job.execution_timeout_s
         if timeout_s is not None:
-            timer = self._clock.call_later(timeout_s, lambda: self._policy.on_over_time(attempt))
+            timer = self._clock.call_later(timeout_s, lambda: self._over_time(attempt))
         try:
-            await self._run_with_faults(slot.worker, attempt)
+            await fated.run(slot.worker, attempt, self._faults, self._subject(attempt.job_id), self._clock)
+            if attempt.is_current and self._policy.silence_s and not isinstance(slot.worker, PulledWorker):
+                await sleep(self._clock, self._policy.silence_s)  # as long as one that pulls may say nothing
         except WorkerLost as error:
             self._lost(slot, str(error))
         except WorkerSpent:
@@ -221,22 +248,18 @@ class WorkerPool:
             if timer:
                 timer.cancel()
 
-    async def _run_with_faults(self, worker: Worker, attempt: Attempt) -> None:
-        if self._faults.strike(Effect.KILL_BEFORE, attempt.job_id):
-            raise WorkerLost("a fault rule, before the job")
-        if self._faults.strike(Effect.KILL_DURING, attempt.job_id):
-            await _run_until_chunk(worker, attempt)
-            raise WorkerLost("a fault rule, during the job")
-        await worker.run(attempt)
-        if attempt.is_current and self._policy.silence_s and not isinstance(worker, PulledWorker):
-            await sleep(self._clock, self._policy.silence_s)  # as long as one that pulls may say nothing
-        if self._faults.strike(Effect.KILL_AFTER, attempt.job_id):
-            raise WorkerLost("a fault rule, after the job")
+    def _over_time(self, attempt: Attempt) -> None:
+        if attempt.is_current:
+            self._policy.on_over_time(attempt.job)
 
     def _served(self, slot: Slot, attempt: Attempt) -> None:
-        slot.jobs.pop(attempt, None)
+        task = slot.jobs.pop(attempt)
+        tasks = self._tasks[attempt.job]
+        tasks.discard(task)
+        if not tasks:
+            del self._tasks[attempt.job]
         self._note(slot, "done", attempt.job_id)
-        if attempt.is_current:
+        if attempt.is_current and not tasks:
             self._attempt_again(attempt.job, f"worker {slot.worker_id} said nothing of the job's end")
         self._retire_if_spent(slot)
         self._dispatch()
@@ -262,7 +285,7 @@ class WorkerPool:
             self._queue.put_back(job)
 
     def _watch_idleness(self, slot: Slot) -> None:
-        if slot in self._slots and not slot.jobs and slot.idle_timer is None:
+        if slot.worker_id in self._slots and not slot.jobs and slot.idle_timer is None:
             slot.idle_timer = self._clock.call_later(self.limits.idle_timeout_s, lambda: self._idled(slot))
 
     def _idled(self, slot: Slot) -> None:
@@ -272,9 +295,8 @@ class WorkerPool:
             self._scale()
 
     def _retire(self, slot: Slot, reason: str) -> None:
-        if slot not in self._slots:
+        if self._slots.pop(slot.worker_id, None) is None:
             return
-        self._slots.remove(slot)
         self._note(slot, reason)
         slot.stop_waiting()
         task = asyncio.create_task(self._stop(slot))
@@ -299,22 +321,12 @@ class WorkerPool:
         """However a job ended: nobody works on it any more, and it waits nowhere."""
         self.finished[job.state] += 1
         self._queue.discard(job)
-        for slot in self._slots:
-            task = slot.jobs.get(job.attempt) if job.attempt else None
-            if task is not None and task is not asyncio.current_task():
+        for task in self._tasks.get(job, ()):
+            if task is not asyncio.current_task():
                 task.cancel()
+
+    def _subject(self, name: str) -> str:
+        return f"{self.name}/{name}"
 
     def _note(self, slot: Slot, event: str, job_id: str | None = None) -> None:
         self.log.append(LogEntry(self._clock.now(), slot.worker_id, event, job_id))
-
-
-async def _run_until_chunk(worker: Worker, attempt: Attempt) -> None:
-    """Run the job until it has a chunk to hand out, or ends without."""
-    running = asyncio.ensure_future(worker.run(attempt))
-    chunk = asyncio.ensure_future(attempt.job.first_chunk())
-    try:
-        await asyncio.wait((running, chunk), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (running, chunk):
-            task.cancel()
-        await asyncio.gather(running, chunk, return_exceptions=True)

@@ -30,8 +30,17 @@ class _Ask:
 class _Held:
     """A job that the worker has. `is_forgotten` once it has not been heard of for too long."""
 
-    is_forgotten: asyncio.Event
-    timer: Timer
+    attempt: Attempt
+    is_forgotten: asyncio.Event = field(default_factory=asyncio.Event)
+    timer: Timer | None = None
+
+    def heard(self, clock: Clock, silence_s: float) -> None:
+        self.stop_counting()
+        self.timer = clock.call_later(silence_s, self.is_forgotten.set)
+
+    def stop_counting(self) -> None:
+        if self.timer:
+            self.timer.cancel()
 
 
 class PulledWorker:
@@ -66,7 +75,9 @@ class PulledWorker:
         try:
             await held.is_forgotten.wait()
         finally:
-            self._drop(attempt)
+            held.stop_counting()
+            if self._held.pop(attempt.job_id, None):
+                logger.warning("worker %s no longer speaks of job %s", self.worker_id, attempt.job_id)
 
     async def stop(self) -> None:
         """Give out nothing more; whoever waits for jobs gets none, at once."""
@@ -74,7 +85,7 @@ class PulledWorker:
         if self._silence:
             self._silence.cancel()
         for held in self._held.values():
-            held.timer.cancel()
+            held.stop_counting()
         self._held.clear()
         for ask in self._asks:
             ask.changes.announce()
@@ -88,11 +99,13 @@ class PulledWorker:
         return sum(ask.count - len(ask.attempts) for ask in self._asks)
 
     def hand(self, attempt: Attempt) -> None:
-        """Give it a job, which answers the longest open request."""
+        """Give it a job, which answers the longest open request. It may be given the same one twice."""
         ask = next(ask for ask in self._asks if len(ask.attempts) < ask.count)
         ask.attempts.append(attempt)
-        self._held[attempt.job_id] = self._hold(asyncio.Event())
-        attempt.job.on_final.append(self._ended)
+        if attempt.job_id not in self._held:
+            held = self._held[attempt.job_id] = _Held(attempt)
+            held.heard(self._clock, self._silence_s)
+            attempt.job.on_final.append(self._ended)
         ask.changes.announce()
 
     # the worker's side
@@ -133,8 +146,7 @@ class PulledWorker:
         self._silence = self._clock.call_later(self._silence_s, self._fell_silent)
         for job_id in job_ids:
             if held := self._held.get(job_id):
-                held.timer.cancel()
-                self._held[job_id] = self._hold(held.is_forgotten)
+                held.heard(self._clock, self._silence_s)
             else:
                 self._tell_to_stop(job_id)
 
@@ -147,22 +159,18 @@ class PulledWorker:
             self.is_healthy, self.complaint = True, ""
             self.on_room()
 
-    def report(self, job_id: str) -> None:
-        """It has said how the job ended: it need not be told to stop."""
-        if held := self._held.pop(job_id, None):
-            held.timer.cancel()
+    def attempt(self, job_id: str) -> Attempt | None:
+        """Its run of a job that it has."""
+        held = self._held.get(job_id)
+        return held.attempt if held else None
 
-    def _hold(self, is_forgotten: asyncio.Event) -> _Held:
-        return _Held(is_forgotten, self._clock.call_later(self._silence_s, is_forgotten.set))
+    def report(self, job_id: str) -> None:
+        """It has said how the job ended: it need not be told to stop. If nobody heard, the silence begins."""
+        self._held.pop(job_id, None)
 
     def _forget(self, job_id: str) -> None:
         if held := self._held.get(job_id):
             held.is_forgotten.set()
-
-    def _drop(self, attempt: Attempt) -> None:
-        if held := self._held.pop(attempt.job_id, None):
-            held.timer.cancel()
-            logger.warning("worker %s no longer speaks of job %s", self.worker_id, attempt.job_id)
 
     def _ended(self, job: Job) -> None:
         if job.job_id in self._held:

@@ -9,28 +9,46 @@ from emulator.engine.jobs import Job
 
 
 class JobQueue:
-    """Every operation takes the same time however many jobs wait; those that come back are few."""
+    """Every operation takes the same time however many jobs wait; those that come back are few.
+
+    A job that is withheld waits, and is not given out.
+    """
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._returned: dict[str, Job] = {}
+        self._withheld: dict[str, Job] = {}
         self._low_priority = 0
 
     def __len__(self) -> int:
-        return len(self._jobs) + len(self._returned)
+        return self.ready + len(self._withheld)
 
     def __iter__(self) -> Iterator[Job]:
         yield from self._returned.values()
         yield from self._jobs.values()
+        yield from self._withheld.values()
+
+    @property
+    def ready(self) -> int:
+        """How many jobs can be given out."""
+        return len(self._jobs) + len(self._returned)
 
     @property
     def urgent(self) -> int:
         """How many jobs wait that a worker may be started for."""
-        return len(self) - self._low_priority
+        return self.ready - self._low_priority
 
     def push(self, job: Job) -> None:
         self._jobs[job.job_id] = job
         self._low_priority += job.low_priority
+
+    def withhold(self, job: Job) -> None:
+        self._withheld[job.job_id] = job
+
+    def release(self, job: Job) -> None:
+        """A withheld job, unless it has left, becomes the last of those that can be given out."""
+        if self._withheld.pop(job.job_id, None):
+            self.push(job)
 
     def put_back(self, job: Job) -> None:
         """Before the jobs that no worker had yet, in the order of submission."""
@@ -48,5 +66,6 @@ class JobQueue:
         return job
 
     def discard(self, job: Job) -> None:
+        self._withheld.pop(job.job_id, None)
         if self._jobs.pop(job.job_id, None) or self._returned.pop(job.job_id, None):
             self._low_priority -= job.low_priority

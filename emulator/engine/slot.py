@@ -16,6 +16,7 @@ class Slot:
     worker_id: str
     worker: Worker
     is_ready: bool = False
+    is_throttled: bool = False
     is_spent: bool = False
     jobs: dict[Attempt, asyncio.Task[None]] = field(default_factory=dict)
     idle_timer: Timer | None = None
@@ -29,6 +30,8 @@ class Slot:
     def state(self) -> str:
         if not self.is_healthy:
             return "unhealthy"
+        if self.is_throttled:
+            return "throttled"
         if not self.is_ready:
             return "initializing"
         return "running" if self.jobs else "idle"

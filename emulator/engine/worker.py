@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from emulator.engine.jobs import Attempt
 
@@ -17,6 +17,14 @@ class Worker(Protocol):
         `WorkerSpent` if it wants to be replaced now that the job is over."""
 
     async def stop(self) -> None: ...
+
+
+@runtime_checkable
+class Killable(Protocol):
+    """A worker that outlives this process' interest in it unless it is killed."""
+
+    async def kill(self) -> None:
+        """Die at once, without cleaning up. `stop` is still called after it."""
 
 
 class WorkerLost(Exception):

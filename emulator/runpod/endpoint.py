@@ -113,7 +113,7 @@ class Endpoint:
                 "initializing": workers["initializing"],
                 "ready": workers["idle"] + workers["running"],
                 "running": workers["running"],
-                "throttled": 0,
+                "throttled": workers["throttled"],
                 "unhealthy": workers["unhealthy"],
             },
         }

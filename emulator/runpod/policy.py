@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.engine.jobs import Attempt, Job
+from emulator.engine.jobs import Job
 from emulator.engine.policy import JobPolicy
 from emulator.runpod import facts
 
@@ -11,8 +11,8 @@ def _lost(job: Job, _: str) -> None:
     job.fail(facts.LOST_ERROR.format(retries=job.retries))
 
 
-def _over_time(attempt: Attempt) -> None:
-    attempt.fail(facts.EXECUTION_TIMEOUT_ERROR)
+def _over_time(job: Job) -> None:
+    job.fail(facts.EXECUTION_TIMEOUT_ERROR)
 
 
 JOB_POLICY = JobPolicy(

@@ -100,6 +100,11 @@ class ProcessWorker(PulledWorker):
             raise StartFailed(self._obituary())
         self._is_ready = True
 
+    async def kill(self) -> None:
+        """SIGKILL to the main process, as the kernel does when it is out of memory; `_watch` ends the rest."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL to whatever is left of the group."""
         process, watcher = self._process, self._watcher

@@ -109,8 +109,7 @@ def _reporting(apply: ReportOperation) -> WorkerOperation:
     """A report on a job. One that comes late, twice or from a worker that lost the job is taken and ignored."""
 
     async def report(request: Request, endpoint: Endpoint, worker: PulledWorker) -> Response:
-        job = endpoint.jobs.get(request.path_params["job_id"])
-        attempt = job.attempt if job is not None and job.worker_id == worker.worker_id else None
+        attempt = worker.attempt(request.path_params["job_id"])
         limit = limit_bytes(attempt) if attempt is not None else None
         body = await _body(request, facts.RUNSYNC_OUTPUT_BYTES if limit is None else limit)
         if attempt is None or not attempt.is_current:

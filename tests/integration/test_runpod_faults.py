@@ -53,7 +53,7 @@ async def speak(tone_stack: Stack) -> AsyncIterator[Callable[[], Any]]:
 @pytest.mark.parametrize(
     "rule",
     [
-        {"effect": "drop", "match": STREAM},
+        {"effect": "drop-after", "match": STREAM},
         {"effect": "status", "match": STREAM, "value": 500},
         {"effect": "latency", "match": RUN, "value": 0.05},
         {"effect": "kill-before"},
@@ -72,7 +72,7 @@ async def test_these_are_survived(set_rule: Any, speak: Callable[[], Any], rule:
     [
         ({"effect": "status", "match": RUN, "value": 429}, "overloaded"),
         ({"effect": "status", "match": RUN, "value": 503}, "upstream_failed"),
-        ({"effect": "drop", "match": RUN}, "worker_unavailable"),
+        ({"effect": "drop-after", "match": RUN}, "worker_unavailable"),
         ({"effect": "kill-before", "count": 2}, "synthesis_timeout"),
     ],
 )

@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from emulator.app import Emulator
 from emulator.engine.clock import VirtualClock
 from emulator.engine.faults import Effect, FaultRule, Faults
-from emulator.fault_requests import DroppedConnection
+from emulator.fault_requests import DroppedConnection, FaultyRequests
 from tests import gated
 from tests.conftest import API_KEY, TEST_FUNCTIONS
 
@@ -22,8 +24,8 @@ JOB = {"input": {"text": "Hello there. How are you?", "voice": "sine"}}
 
 def test_a_seed_repeats_the_same_strikes() -> None:
     def strikes(seed: int) -> list[bool]:
-        faults = Faults([FaultRule(Effect.DROP, probability=0.5)], seed=seed)
-        return [faults.strike(Effect.DROP, "x") is not None for _ in range(50)]
+        faults = Faults([FaultRule(Effect.DROP_AFTER, probability=0.5)], seed=seed)
+        return [faults.strike(Effect.DROP_AFTER, "x") is not None for _ in range(50)]
 
     assert strikes(1) == strikes(1) != strikes(2)
     assert 10 < sum(strikes(1)) < 40
@@ -33,7 +35,7 @@ def test_a_rule_strikes_what_it_matches_so_often_and_no_more() -> None:
     faults = Faults([FaultRule(Effect.STATUS, match="POST /v2/*/run", count=2, value=503)])
     subjects = ["GET /v2/a/run", "POST /v2/a/run", "POST /v2/a/runsync", "POST /v2/b/run", "POST /v2/c/run"]
     assert [faults.strike(Effect.STATUS, s) is not None for s in subjects] == [False, True, False, True, False]
-    assert faults.strike(Effect.DROP, "POST /v2/a/run") is None
+    assert faults.strike(Effect.DROP_AFTER, "POST /v2/a/run") is None
     assert faults.struck == [2]
 
 
@@ -70,11 +72,31 @@ async def test_a_status_instead_of_an_answer(harness: Harness, status: int) -> N
     assert (told["effect"], told["struck"]) == ("status", 1)
 
 
-async def test_a_dropped_connection_has_done_its_work(harness: Harness) -> None:
-    await harness.rule(effect="drop", match="POST /v2/tone/run")
+@pytest.mark.parametrize(("effect", "jobs"), [("drop-before", 0), ("drop-after", 1), ("truncate", 1)])
+async def test_a_connection_is_dropped_before_or_after_the_request_was_served(
+    harness: Harness, effect: str, jobs: int
+) -> None:
+    await harness.rule(effect=effect, match="POST /v2/tone/run")
     with pytest.raises(DroppedConnection):
         await harness.http.post("/v2/tone/run", json=JOB)
-    assert len(harness.emulator.endpoints["tone"].jobs) == 1
+    assert len(harness.emulator.endpoints["tone"].jobs) == jobs
+
+
+async def test_a_truncated_answer_has_half_of_its_body() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("0123456789")(scope, receive, send)
+
+    faults, sent = Faults([FaultRule(Effect.TRUNCATE)]), list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    faulty = FaultyRequests(app, faults, VirtualClock())
+    with pytest.raises(DroppedConnection):
+        await faulty({"type": "http", "method": "GET", "path": "/"}, lambda: asyncio.sleep(0), send)  # type: ignore[arg-type]
+    head, body = sent
+    assert (b"content-length", b"10") in head["headers"]
+    assert body["body"] == b"01234"
 
 
 async def test_latency_is_of_the_clock(harness: Harness) -> None:
@@ -122,7 +144,14 @@ async def test_a_worker_that_dies_after_a_job_has_served_it(harness: Harness) ->
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"{}", b'{"rules":[{"effect":"melt"}]}', b'{"rules":[{"effect":"drop","when":1}]}']
+    "body",
+    [
+        b"{",
+        b"{}",
+        b'{"rules":[{"effect":"melt"}]}',
+        b'{"rules":[{"effect":"stuck","when":1}]}',
+        b'{"rules":[{"effect":"status"}]}',
+    ],
 )
 async def test_rules_that_are_none_are_422(harness: Harness, body: bytes) -> None:
     assert (await harness.http.put("/_emulator/faults", content=body)).status_code == 422

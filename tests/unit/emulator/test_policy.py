@@ -17,7 +17,7 @@ POLICY = JobPolicy(
     max_failed_starts=1,
     silence_s=30,
     on_lost=lambda job, reason: job.cancel(),
-    on_over_time=lambda attempt: attempt.job.time_out("too long"),
+    on_over_time=lambda job: job.time_out("too long"),
     on_no_worker=lambda job, reason: job.time_out(reason),
 )
 
