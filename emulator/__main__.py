@@ -1,4 +1,5 @@
-"""`python -m emulator`: on loopback, port 8900 (`EMULATOR_HOST`, `EMULATOR_PORT`, `EMULATOR_API_KEY`).
+"""`python -m emulator`: on loopback, port 8900, and Modal's gRPC on 8901 (`EMULATOR_HOST`, `EMULATOR_PORT`,
+`EMULATOR_MODAL_PORT`, `EMULATOR_API_KEY`).
 
 `EMULATOR_WORKERS=process` serves RunPod's endpoints with processes that run RunPod's own worker loop.
 """
@@ -24,6 +25,7 @@ def main() -> None:
     logging.basicConfig(level=level.upper(), format="emulator  %(levelname)s %(message)s")
     routes_file = Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json"))
     host, port = os.environ.get("EMULATOR_HOST", LOOPBACK[0]), int(os.environ.get("EMULATOR_PORT", "8900"))
+    modal_port = int(os.environ.get("EMULATOR_MODAL_PORT", "8901"))
     api_key = os.environ.get("EMULATOR_API_KEY", DEFAULT_API_KEY)
     try:
         check_bind(host, api_key)
@@ -33,6 +35,7 @@ def main() -> None:
             api_key=api_key,
             workers=_worker_kind(),
             base_url=f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}",
+            modal_address=(host, modal_port),
         )
     except ConfigurationError as error:
         sys.exit(f"emulator: {error}")

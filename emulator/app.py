@@ -1,7 +1,7 @@
-"""The emulator: every function behind RunPod's API and as a plain HTTP worker, in one process.
+"""The emulator: every function behind RunPod's and Modal's APIs and as a plain HTTP worker, in one process.
 
 `/v2/{endpoint}/…`: RunPod's client API and worker API. `/workers/{function}/…`: the HTTP worker. `/healthz`.
-`/_emulator/faults`: fault rules.
+`/_emulator/faults`: fault rules. Modal's control plane is gRPC, on a port of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from emulator.engine.faults import Faults
 from emulator.engine.policy import PoolLimits
 from emulator.engine.pool import WorkerPool
 from emulator.engine.worker import Worker
+from emulator.modal import functions as modal_functions
+from emulator.modal.control_plane import ControlPlane, default_token
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
 from emulator.runpod.client_api import ClientApi
@@ -51,6 +53,8 @@ class Emulator:
     `workers` says what serves those endpoints: handlers in this process, or processes that run the vendor's own loop
     and ask for their jobs at `base_url`. Both are started when jobs wait and stopped when idle.
 
+    Modal's API is served at `modal_address` while the lifespan runs, or from `modal.listen()` on.
+
     Raises `ConfigurationError` for a function that cannot be read. One whose packages are missing is served, and
     answers that it cannot start.
     """
@@ -65,6 +69,7 @@ class Emulator:
         webhook_client: httpx.AsyncClient | None = None,
         workers: WorkerKind = "in-process",
         base_url: str | None = None,
+        modal_address: tuple[str, int] | None = None,
     ) -> None:
         if workers == "process" and base_url is None:
             raise ConfigurationError("worker processes need the emulator's base_url, to ask it for their jobs")
@@ -78,6 +83,7 @@ class Emulator:
             endpoint_id: self._endpoint(endpoint_id, function)
             for endpoint_id, function in {**{name: name for name in self.specs}, **(endpoints or {})}.items()
         }
+        self.modal, self._modal_address = self._modal(), modal_address
         self.runners: dict[str, Runner] = {}
         webhook_client = webhook_client or httpx.AsyncClient(timeout=10.0)
         self._api = ClientApi(self.endpoints, api_key=api_key, clock=self.clock, webhook_client=webhook_client)
@@ -97,12 +103,21 @@ class Emulator:
         """Stop every worker, and what else runs."""
         await self._api.webhooks.close()
         await self.stop_workers()
+        await self.modal.close()
         for runner in self.runners.values():
             await runner.close()
 
     async def stop_workers(self) -> None:
-        """Stop RunPod's workers; their jobs end as cancelled."""
-        await asyncio.gather(*(endpoint.pool.close() for endpoint in self.endpoints.values()))
+        """Stop RunPod's and Modal's workers; their jobs end as cancelled."""
+        await asyncio.gather(
+            self.modal.stop_workers(), *(endpoint.pool.close() for endpoint in self.endpoints.values())
+        )
+
+    def _modal(self) -> ControlPlane:
+        modal = ControlPlane(token=default_token(self.api_key), clock=self.clock, faults=self.faults)
+        for spec in self.specs.values():
+            modal.define(modal_functions.define(spec))
+        return modal
 
     def _endpoint(self, endpoint_id: str, function: str) -> Endpoint:
         spec = self.specs.get(function)
@@ -152,6 +167,8 @@ class Emulator:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self.open()
+        if self._modal_address:
+            await self.modal.listen(*self._modal_address)
         yield
         await self.close()
 

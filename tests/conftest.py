@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from emulator.app import Emulator, WorkerKind
 from emulator.server import Server
 from yapit.gateway.app import create_app
 from yapit.gateway.settings import Settings
+
+# before anything imports modal, which reads its configuration then: never the one of whoever runs the tests
+os.environ["MODAL_CONFIG_PATH"] = str(Path(__file__).parent / "no-such-file.toml")
 
 TEST_FUNCTIONS = Path(__file__).parent / "functions"
 PROCESSORS = "yapit.gateway.processors.tts"

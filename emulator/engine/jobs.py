@@ -133,6 +133,10 @@ class Job:
         chunks, self._chunks = self._chunks, []
         return chunks
 
+    def chunks_after(self, index: int) -> list[Any]:
+        """The chunks after the first `index`. They stay: each reader has a cursor of its own, and may go back."""
+        return self._chunks[index:]
+
     @property
     def waiting(self) -> int:
         """How many wait for a change."""

@@ -1,0 +1,152 @@
+"""The gRPC server: every RPC that Modal has, from handlers by name. What has no handler answers UNIMPLEMENTED."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.exceptions import GRPCError
+from grpclib.server import Server, Stream
+from multidict import MultiDict
+
+from emulator.engine.clock import Clock, sleep
+from emulator.engine.faults import Effect, Faults
+from emulator.modal.protocol import StatusDetails, rpcs, service
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_GRACE_S = 2.0
+MAX_LOG_ENTRIES = 10_000
+STATUS_OF_HTTP = {
+    400: Status.INVALID_ARGUMENT,
+    401: Status.UNAUTHENTICATED,
+    403: Status.PERMISSION_DENIED,
+    404: Status.NOT_FOUND,
+    409: Status.ABORTED,
+    429: Status.RESOURCE_EXHAUSTED,
+    500: Status.INTERNAL,
+    501: Status.UNIMPLEMENTED,
+    503: Status.UNAVAILABLE,
+    504: Status.DEADLINE_EXCEEDED,
+}
+"""For fault rules that are written with HTTP's numbers; up to 16 they are gRPC's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the metadata says."""
+
+    metadata: MultiDict[Any]
+
+    def get(self, name: str) -> str:
+        return str(self.metadata.get(name, ""))
+
+
+Unary = Callable[[Any, Caller], Awaitable[Any]]
+"""Answers one request with one message. Raises `GRPCError`."""
+Streaming = Callable[[Any, Caller], AsyncIterator[Any]]
+"""Answers one request with any number of messages. Closed when the client leaves."""
+Handlers = Mapping[str, Unary | Streaming]
+"""By the RPC's name."""
+
+
+class RpcServer:
+    """`authorise` is asked before each RPC and raises `GRPCError`; `faults` strike `"RPC <name>"`."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        authorise: Callable[[str, Caller], None],
+        clock: Clock,
+        faults: Faults,
+    ) -> None:
+        self._handlers, self._authorise, self._clock, self._faults = dict(handlers), authorise, clock, faults
+        self.log: deque[str] = deque(maxlen=MAX_LOG_ENTRIES)
+        """The names of the RPCs that were called, in order."""
+        self._server: Server | None = None
+
+    async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Serve on a TCP socket, port 0 being any free one; its URL."""
+        listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        await self._make().start(sock=listener)
+        return f"http://{host}:{listener.getsockname()[1]}"
+
+    async def listen_at(self, path: str) -> None:
+        """Serve on a unix socket."""
+        await self._make().start(path=path)
+
+    async def close(self) -> None:
+        """Stop; RPCs that are being served are cancelled."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            server.close()
+            with suppress(TimeoutError):  # from Python 3.12 on it waits for the clients to close their connections
+                await asyncio.wait_for(server.wait_closed(), SHUTDOWN_GRACE_S)
+
+    def _make(self) -> Server:
+        if self._server is not None:
+            raise RuntimeError("this server listens already")
+        self._server = Server([self], codec=ProtoCodec(), status_details_codec=StatusDetails())
+        return self._server
+
+    def __mapping__(self) -> dict[str, Handler]:
+        prefix = f"/{service().full_name}/"
+        return {prefix + rpc.name: self._handler(rpc) for rpc in rpcs()}
+
+    def _handler(self, rpc: MethodDescriptor) -> Handler:
+        answer = self._handlers.get(rpc.name)
+
+        async def serve(stream: Stream[Any, Any]) -> None:
+            caller = Caller(stream.metadata or MultiDict())
+            self.log.append(rpc.name)
+            if answer is None:
+                logger.error("Modal RPC %s was called and is not implemented", rpc.name)
+                raise GRPCError(Status.UNIMPLEMENTED, f"the emulator does not implement {rpc.name}")
+            self._authorise(rpc.name, caller)
+            if self._faults.rules:
+                await self._refuse(rpc.name)
+            request = await stream.recv_message()
+            if rpc.server_streaming:
+                await _send_all(stream, answer(request, caller))  # type: ignore[arg-type]
+                return
+            message = await answer(request, caller)  # type: ignore[misc]
+            if self._faults.rules and self._faults.strike(Effect.DROP, f"RPC {rpc.name}"):
+                await stream.cancel()
+            else:
+                await stream.send_message(message)
+
+        cardinality = {
+            (False, False): Cardinality.UNARY_UNARY,
+            (False, True): Cardinality.UNARY_STREAM,
+            (True, False): Cardinality.STREAM_UNARY,
+            (True, True): Cardinality.STREAM_STREAM,
+        }[rpc.client_streaming, rpc.server_streaming]
+        return Handler(serve, cardinality, GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type))
+
+    async def _refuse(self, name: str) -> None:
+        subject = f"RPC {name}"
+        if rule := self._faults.strike(Effect.LATENCY, subject):
+            await sleep(self._clock, rule.value)
+        if rule := self._faults.strike(Effect.STATUS, subject):
+            number = int(rule.value)
+            status = STATUS_OF_HTTP.get(number) or Status(number if number <= 16 else Status.UNKNOWN.value)
+            raise GRPCError(status, "a fault rule of the emulator")
+
+
+async def _send_all(stream: Stream[Any, Any], messages: AsyncIterator[Any]) -> None:
+    await stream.send_initial_metadata()
+    async for message in messages:
+        await stream.send_message(message)
