@@ -25,7 +25,7 @@ class Function:
             lambda worker_id: definition.make_worker(worker_id, parameters),
             definition.limits,
             clock,
-            name=f"{definition.app_name}/{definition.name}",
+            name=f"modal/{definition.app_name}/{definition.name}",
             policy=POLICY,
             faults=faults,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
-from emulator.engine.jobs import Attempt, Job, JobState
+from emulator.engine.jobs import Job, JobState
 from emulator.engine.policy import JobPolicy
 from emulator.modal import facts
 from emulator.modal.protocol import CBOR
@@ -74,9 +74,8 @@ def _lost(job: Job, reason: str) -> None:
     job.fail(f"{facts.LOST}: {reason}")
 
 
-def _over_time(attempt: Attempt) -> None:
-    if attempt.is_current:
-        attempt.job.time_out(facts.TIMEOUT.format(attempt.job.execution_timeout_s))
+def _over_time(job: Job) -> None:
+    job.time_out(facts.TIMEOUT.format(job.execution_timeout_s))
 
 
 def _no_container(job: Job, reason: str) -> None:

@@ -39,7 +39,7 @@ STATUS_OF_HTTP = {
     503: Status.UNAVAILABLE,
     504: Status.DEADLINE_EXCEEDED,
 }
-"""For fault rules that are written with HTTP's numbers; up to 16 they are gRPC's own."""
+"""gRPC's status for the numbers of HTTP in which fault rules are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +116,14 @@ class RpcServer:
                 logger.error("Modal RPC %s was called and is not implemented", rpc.name)
                 raise GRPCError(Status.UNIMPLEMENTED, f"the emulator does not implement {rpc.name}")
             self._authorise(rpc.name, caller)
-            if self._faults.rules:
-                await self._refuse(rpc.name)
             request = await stream.recv_message()
+            if self._faults.rules and await self._is_dropped(stream, rpc.name):
+                return
             if rpc.server_streaming:
                 await _send_all(stream, answer(request, caller))  # type: ignore[arg-type]
                 return
             message = await answer(request, caller)  # type: ignore[misc]
-            if self._faults.rules and self._faults.strike(Effect.DROP, f"RPC {rpc.name}"):
+            if self._faults.rules and self._faults.strike(Effect.DROP_AFTER, f"RPC {rpc.name}"):
                 await stream.cancel()
             else:
                 await stream.send_message(message)
@@ -136,14 +136,17 @@ class RpcServer:
         }[rpc.client_streaming, rpc.server_streaming]
         return Handler(serve, cardinality, GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type))
 
-    async def _refuse(self, name: str) -> None:
+    async def _is_dropped(self, stream: Stream[Any, Any], name: str) -> bool:
+        """Strike an RPC before it is served. Raises `GRPCError` where a rule says so."""
         subject = f"RPC {name}"
         if rule := self._faults.strike(Effect.LATENCY, subject):
             await sleep(self._clock, rule.value)
         if rule := self._faults.strike(Effect.STATUS, subject):
-            number = int(rule.value)
-            status = STATUS_OF_HTTP.get(number) or Status(number if number <= 16 else Status.UNKNOWN.value)
-            raise GRPCError(status, "a fault rule of the emulator")
+            raise GRPCError(STATUS_OF_HTTP.get(int(rule.value), Status.UNKNOWN), "a fault rule of the emulator")
+        if self._faults.strike(Effect.DROP_BEFORE, subject):
+            await stream.cancel()
+            return True
+        return False
 
 
 async def _send_all(stream: Stream[Any, Any], messages: AsyncIterator[Any]) -> None:
