@@ -29,6 +29,14 @@ class Settings(BaseSettings):
     runpod_api_base: str = "https://api.runpod.ai/v2"
     runpod_api_key: pydantic.SecretStr = pydantic.SecretStr("")
 
+    modal_token_id: str = ""
+    modal_token_secret: pydantic.SecretStr = pydantic.SecretStr("")
+    modal_server_url: str = ""
+    """Empty: where the SDK says that Modal is."""
+    modal_key: pydantic.SecretStr = pydantic.SecretStr("")
+    modal_secret: pydantic.SecretStr = pydantic.SecretStr("")
+    """A proxy token, which Modal's web endpoints ask for. Without it everything goes through the SDK."""
+
     @property
     def api_keys(self) -> frozenset[str]:
         return frozenset(key.strip() for key in self.gateway_api_keys.split(",") if key.strip())

@@ -125,3 +125,12 @@ def retry_after_s(response: httpx.Response) -> float | None:
     """`Retry-After` in seconds, where it is given as a number."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isdecimal() else None
+
+
+def with_providers_queue(event: AudioEvent, waited_ms: float) -> AudioEvent:
+    """The first audio, with the time that it took beyond what the worker accounts for added to the queue's."""
+    assert event.timings is not None  # noqa: S101 - the caller has looked
+    timings = event.timings
+    known_ms = timings.queue_ms + timings.cold_start_ms + timings.synthesis_ms + timings.encode_ms
+    queue_ms = round(timings.queue_ms + max(0.0, waited_ms - known_ms), 3)
+    return event.model_copy(update={"timings": timings.model_copy(update={"queue_ms": queue_ms})})

@@ -29,8 +29,15 @@ _DATA = b"data:"
 Refusal = Callable[[httpx.Response], YapitError | None]
 """What a provider's edge means by an answer that is not the worker's own. `None`: nothing special, go by its status."""
 
+Follow = Callable[[httpx.Response], httpx.Request | None]
+"""The request that fetches the answer, where a provider's edge says that it is to be had elsewhere."""
+
 
 def _nothing_special(_: httpx.Response) -> YapitError | None:
+    return None
+
+
+def _nowhere(_: httpx.Response) -> httpx.Request | None:
     return None
 
 
@@ -48,7 +55,7 @@ class HttpWorker:
         self._client, self._slug, self._where, self._refusal = client, slug, where, refusal
 
     async def events(
-        self, url: str, job: SynthesisJob, headers: Mapping[str, str] | None = None
+        self, url: str, job: SynthesisJob, headers: Mapping[str, str] | None = None, *, follow: Follow = _nowhere
     ) -> AsyncGenerator[Event, None]:
         """The events of `POST {url}/synthesize`.
 
@@ -62,7 +69,7 @@ class HttpWorker:
             headers={"Accept": "text/event-stream", "X-Request-ID": job.job_id, **(headers or {})},
         )
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._sent(request, follow)
         except httpx.TransportError as error:
             raise WorkerUnavailable(
                 f"{self._slug}: no worker answers at its {self._where} ({type(error).__name__})"
@@ -85,6 +92,17 @@ class HttpWorker:
             raise TruncatedStream(f"{self._slug}: the worker's connection broke ({type(error).__name__})") from error
         finally:
             await response.aclose()
+
+    async def _sent(self, request: httpx.Request, follow: Follow) -> httpx.Response:
+        response = await self._client.send(request, stream=True)
+        try:
+            while (further := follow(response)) is not None:
+                await response.aclose()
+                response = await self._client.send(further, stream=True)
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
 
     async def answers(self, url: str, headers: Mapping[str, str] | None = None) -> bool:
         """Whether `GET {url}/health` is answered 200."""

@@ -52,9 +52,10 @@ class Handles:
 
 
 class ModalClass:
-    """Looked up at first use. `slug` names the route in messages. Raises `ConfigurationError` without the SDK or a token.
+    """Looked up at first use. `slug` names the route in messages.
 
-    Every method raises what Modal's failures mean, as errors of ours.
+    Raises `ConfigurationError` where the SDK is not installed or no token is set. Every method raises what Modal's
+    failures mean, as errors of ours.
     """
 
     def __init__(self, name: ClassName, settings: Settings, *, slug: str) -> None:

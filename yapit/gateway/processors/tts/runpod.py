@@ -76,7 +76,7 @@ class RunpodProcessor(base.BaseTTSProcessor):
                     if isinstance(event, AudioEvent):
                         next_seq += 1
                         if event.timings:
-                            event = _with_providers_queue(event, (time.perf_counter() - accepted_at) * 1000)
+                            event = base.with_providers_queue(event, (time.perf_counter() - accepted_at) * 1000)
                     yield event
         finally:
             if not is_final:
@@ -185,15 +185,6 @@ class RunpodProcessor(base.BaseTTSProcessor):
     async def close(self) -> None:
         await asyncio.gather(*self._cancellations)
         await self._client.aclose()
-
-
-def _with_providers_queue(event: AudioEvent, waited_ms: float) -> AudioEvent:
-    """The first audio, with the time that it took beyond what the worker accounts for added to the queue's."""
-    assert event.timings is not None  # noqa: S101 - the caller has looked
-    timings = event.timings
-    known_ms = timings.queue_ms + timings.cold_start_ms + timings.synthesis_ms + timings.encode_ms
-    queue_ms = round(timings.queue_ms + max(0.0, waited_ms - known_ms), 3)
-    return event.model_copy(update={"timings": timings.model_copy(update={"queue_ms": queue_ms})})
 
 
 def _is_whole(events: list[Event], next_seq: int) -> bool:
