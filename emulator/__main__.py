@@ -11,7 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-from emulator.app import DEFAULT_API_KEY, Emulator, WorkerKind, endpoints_from
+from emulator.app import DEFAULT_API_KEY, Emulator, endpoints_from
+from emulator.endpoints import WorkerKind
+from emulator.runpod.endpoint import EndpointType
 from emulator.server import Server
 from yapit.errors import ConfigurationError
 from yapit.function_spec import functions_root
@@ -32,6 +34,7 @@ def main() -> None:
         emulator = Emulator(
             functions_root(),
             endpoints=endpoints_from(routes_file),
+            load_balancers=endpoints_from(routes_file, EndpointType.LOAD_BALANCER),
             api_key=api_key,
             workers=_worker_kind(),
             base_url=f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}",

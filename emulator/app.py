@@ -1,7 +1,8 @@
 """The emulator: every function behind RunPod's and Modal's APIs and as a plain HTTP worker, in one process.
 
-`/v2/{endpoint}/…`: RunPod's client API and worker API. `/workers/{function}/…`: the HTTP worker. `/healthz`.
-`/_emulator/faults`: fault rules. Modal's control plane is gRPC, on a port of its own.
+`/v2/{endpoint}/…`: RunPod's client API and worker API. `/lb/{endpoint}/…`, or a host that names the endpoint: its
+load-balancing endpoints. `/workers/{function}/…`: the HTTP worker. `/healthz`. `/_emulator/faults`: fault rules.
+Modal's control plane is gRPC, on a port of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -21,37 +22,34 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from emulator import fault_requests
+from emulator.endpoints import Endpoints, WorkerKind
 from emulator.engine.clock import Clock, RealClock
 from emulator.engine.faults import Faults
-from emulator.engine.policy import PoolLimits
-from emulator.engine.pool import WorkerPool
-from emulator.engine.worker import Worker
 from emulator.modal import functions as modal_functions
 from emulator.modal.control_plane import ControlPlane, default_token
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
 from emulator.runpod.client_api import ClientApi
-from emulator.runpod.endpoint import Endpoint
-from emulator.runpod.policy import JOB_POLICY
-from emulator.runpod.process import ProcessWorker, worker_environment
-from emulator.runpod.worker import HandlerWorker, RunpodConfig
+from emulator.runpod.endpoint import EndpointType
+from emulator.runpod.load_balancer import LoadBalancers
 from emulator.runpod.worker_api import WorkerApi
 from yapit.errors import ConfigurationError, WorkerUnavailable
 from yapit.function_spec import FunctionSpec, discover
-from yapit.workers.handlers import local, runpod
+from yapit.workers.handlers import local
 from yapit.workers.loading import import_functions_from, load_runner
 from yapit.workers.runner import Runner
 
 DEFAULT_API_KEY = "emulator"
-WorkerKind = Literal["in-process", "process"]
+LOAD_BALANCER_SUFFIX = "-lb"
 
 
 class Emulator:
-    """The functions under `functions_dir`. `endpoints` maps RunPod endpoint ids to functions; each function also has an
-    endpoint of its own name.
+    """The functions under `functions_dir`. `endpoints` and `load_balancers` map RunPod endpoint ids to functions; each
+    function also has a queue endpoint of its own name, and a load-balancing one of its name with `-lb` behind it.
 
-    `workers` says what serves those endpoints: handlers in this process, or processes that run the vendor's own loop
-    and ask for their jobs at `base_url`. Both are started when jobs wait and stopped when idle.
+    `workers` says what serves those endpoints: handlers in this process, or processes, of which those of queue
+    endpoints run the vendor's own loop and ask for their jobs at `base_url`. Both are started when jobs wait and
+    stopped when idle.
 
     Modal's API is served at `modal_address` while the lifespan runs, or from `modal.listen()` on.
 
@@ -64,6 +62,7 @@ class Emulator:
         functions_dir: Path,
         *,
         endpoints: Mapping[str, str] | None = None,
+        load_balancers: Mapping[str, str] | None = None,
         api_key: str = DEFAULT_API_KEY,
         clock: Clock | None = None,
         webhook_client: httpx.AsyncClient | None = None,
@@ -76,13 +75,9 @@ class Emulator:
         self.clock = clock or RealClock()
         self.faults = Faults()
         self.api_key = api_key
-        self.workers, self.base_url, self.functions_dir = workers, base_url or "", functions_dir
-        self.specs = discover(functions_dir)
+        self.functions_dir, self.specs = functions_dir, discover(functions_dir)
         import_functions_from(functions_dir)
-        self.endpoints = {
-            endpoint_id: self._endpoint(endpoint_id, function)
-            for endpoint_id, function in {**{name: name for name in self.specs}, **(endpoints or {})}.items()
-        }
+        self.endpoints = self._endpoints(endpoints or {}, load_balancers or {}, workers, base_url or "")
         self.modal, self._modal_address = self._modal(), modal_address
         self.runners: dict[str, Runner] = {}
         webhook_client = webhook_client or httpx.AsyncClient(timeout=10.0)
@@ -92,12 +87,12 @@ class Emulator:
         faults = Route(fault_requests.PATH, self._serve_faults, methods=["GET", "PUT", "DELETE"])
         routes = [Route("/healthz", self._healthz), faults, *mounts, *worker_api.routes(), *self._api.routes()]
         served = Starlette(routes=routes, lifespan=self._lifespan)
-        self.app: ASGIApp = fault_requests.FaultyRequests(served, self.faults, self.clock)
+        balancing = LoadBalancers(served, self.endpoints, api_key=api_key)
+        self.app: ASGIApp = fault_requests.FaultyRequests(balancing, self.faults, self.clock)
 
     def open(self) -> None:
         """Start the workers that the endpoints always keep."""
-        for endpoint in self.endpoints.values():
-            endpoint.pool.open()
+        self.endpoints.open()
 
     async def close(self) -> None:
         """Stop every worker, and what else runs."""
@@ -109,9 +104,7 @@ class Emulator:
 
     async def stop_workers(self) -> None:
         """Stop RunPod's and Modal's workers; their jobs end as cancelled."""
-        await asyncio.gather(
-            self.modal.stop_workers(), *(endpoint.pool.close() for endpoint in self.endpoints.values())
-        )
+        await asyncio.gather(self.modal.stop_workers(), self.endpoints.close())
 
     def _modal(self) -> ControlPlane:
         modal = ControlPlane(token=default_token(self.api_key), clock=self.clock, faults=self.faults)
@@ -119,34 +112,23 @@ class Emulator:
             modal.define(modal_functions.define(spec))
         return modal
 
-    def _endpoint(self, endpoint_id: str, function: str) -> Endpoint:
-        spec = self.specs.get(function)
-        if spec is None:
-            known = ", ".join(self.specs)
-            raise ConfigurationError(
-                f"RunPod endpoint {endpoint_id}: there is no function {function!r}; there is {known}"
-            )
-
-        def make_worker(worker_id: str) -> Worker:
-            return self._process(endpoint_id, worker_id, spec) if self.workers == "process" else _in_process(spec)
-
-        limits = PoolLimits(
-            min_workers=spec.scaling.min_workers,
-            max_workers=spec.scaling.max_workers,
-            concurrency=max(runpod.MIN_CONCURRENCY, spec.scaling.concurrency),
-            idle_timeout_s=spec.scaling.idle_timeout_s,
-        )
-        pool = WorkerPool(make_worker, limits, self.clock, name=endpoint_id, policy=JOB_POLICY, faults=self.faults)
-        return Endpoint(endpoint_id, pool, self.clock)
-
-    def _process(self, endpoint_id: str, worker_id: str, spec: FunctionSpec) -> ProcessWorker:
-        environment = worker_environment(
-            *(self.base_url, endpoint_id, worker_id),
+    def _endpoints(
+        self, queues: Mapping[str, str], load_balancers: Mapping[str, str], workers: WorkerKind, base_url: str
+    ) -> Endpoints:
+        endpoints = Endpoints(
+            *(self.functions_dir, self.specs),
+            clock=self.clock,
+            faults=self.faults,
             api_key=self.api_key,
-            adapter_class=spec.adapter_class,
-            functions_dir=self.functions_dir,
+            workers=workers,
+            base_url=base_url,
         )
-        return ProcessWorker(worker_id, self.clock, environment)
+        for endpoint_id, function in {**{name: name for name in self.specs}, **queues}.items():
+            endpoints.add(endpoint_id, function)
+        balanced = {f"{name}{LOAD_BALANCER_SUFFIX}": name for name in self.specs}
+        for endpoint_id, function in {**balanced, **load_balancers}.items():
+            endpoints.add(endpoint_id, function, EndpointType.LOAD_BALANCER)
+        return endpoints
 
     def _worker(self, spec: FunctionSpec) -> ASGIApp:
         try:
@@ -173,8 +155,8 @@ class Emulator:
         await self.close()
 
 
-def endpoints_from(routes_file: Path) -> dict[str, str]:
-    """RunPod endpoint id → function, for the entries of `tts_processors.json` that name one."""
+def endpoints_from(routes_file: Path, endpoint_type: EndpointType = EndpointType.QUEUE) -> dict[str, str]:
+    """RunPod endpoint id → function, for the entries of `tts_processors.json` that name an endpoint of that type."""
     if not routes_file.is_file():
         return {}
     try:
@@ -182,26 +164,10 @@ def endpoints_from(routes_file: Path) -> dict[str, str]:
         return {
             entry["runpod_endpoint_id"]: entry.get("function") or entry["slug"]
             for entry in entries
-            if "runpod_endpoint_id" in entry
+            if "runpod_endpoint_id" in entry and entry.get("endpoint_type", "queue").upper() == endpoint_type.value
         }
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigurationError(f"{routes_file}: not a list of routes: {error!r}") from None
-
-
-def _in_process(spec: FunctionSpec) -> HandlerWorker:
-    """A worker with an adapter of its own: what one does another cannot see."""
-    runners: list[Runner] = []
-
-    async def load() -> RunpodConfig:
-        # as in the process that RunPod starts: the adapter is initialised by the first job, on the loop that serves
-        runners.append(load_runner(spec.adapter_class))
-        return runpod.build_config(runners[0])
-
-    async def unload() -> None:
-        while runners:
-            await runners.pop().close()
-
-    return HandlerWorker(load, unload)
 
 
 def _unavailable(reason: str) -> ASGIApp:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from emulator.app import Emulator, WorkerKind
+from emulator.app import Emulator
+from emulator.endpoints import WorkerKind
 from emulator.server import Server
 from yapit.gateway.app import create_app
 from yapit.gateway.settings import Settings

@@ -17,7 +17,7 @@ from emulator.engine.policy import JobPolicy, PoolLimits
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
 from emulator.engine.slot import Slot
-from emulator.engine.worker import Worker, WorkerLost, WorkerSpent
+from emulator.engine.worker import WatchedWorker, Worker, WorkerLost, WorkerSpent
 
 __all__ = ["LogEntry", "PoolLimits", "WorkerPool"]
 
@@ -177,9 +177,10 @@ class WorkerPool:
     def _start_worker(self) -> None:
         worker_id = f"worker-{next(self._numbers)}"
         slot = Slot(worker_id, self._make_worker(worker_id))
+        if isinstance(slot.worker, WatchedWorker):
+            slot.worker.on_lost = lambda reason: self._lost(slot, reason)
         if isinstance(slot.worker, PulledWorker):
             slot.worker.on_room = self._dispatch
-            slot.worker.on_lost = lambda reason: self._lost(slot, reason)
         self._slots[worker_id] = slot
         self._note(slot, "starting")
         slot.starting = asyncio.create_task(self._start(slot))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from emulator.engine.changes import Changes
 from emulator.engine.clock import Clock, Timer
 from emulator.engine.jobs import Attempt, Job
+from emulator.engine.worker import WatchedWorker
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +44,13 @@ class _Held:
             self.timer.cancel()
 
 
-class PulledWorker:
+class PulledWorker(WatchedWorker):
     """Ready when it first asks. It is lost after `silence_s` seconds without a word; so is a job of which it says
     nothing for as long, alone."""
 
     def __init__(self, worker_id: str, clock: Clock, *, silence_s: float) -> None:
-        self.worker_id = worker_id
-        self.is_healthy = True
-        self.complaint = ""
+        super().__init__(worker_id)
         self.on_room: Callable[[], object] = _nothing
-        self.on_lost: Callable[[str], object] = _nothing
         self._clock, self._silence_s = clock, silence_s
         self._has_asked = asyncio.Event()
         self._is_over = False

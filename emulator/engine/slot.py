@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from emulator.engine.clock import Timer
 from emulator.engine.jobs import Attempt
 from emulator.engine.pulled import PulledWorker
-from emulator.engine.worker import Worker
+from emulator.engine.worker import WatchedWorker, Worker
 
 
 @dataclass(eq=False, slots=True)
@@ -24,7 +24,7 @@ class Slot:
 
     @property
     def is_healthy(self) -> bool:
-        return not isinstance(self.worker, PulledWorker) or self.worker.is_healthy
+        return not isinstance(self.worker, WatchedWorker) or self.worker.is_healthy
 
     @property
     def state(self) -> str:

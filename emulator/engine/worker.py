@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from emulator.engine.jobs import Attempt
@@ -33,3 +34,19 @@ class WorkerLost(Exception):
 
 class WorkerSpent(Exception):
     """The worker served this job and is to take no other."""
+
+
+class WatchedWorker:
+    """A worker that may die or fall ill by itself, at any moment. The pool sets `on_lost`, which takes a reason.
+
+    While it is not `is_healthy`, for the reason in `complaint`, it is promised no jobs.
+    """
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.is_healthy = True
+        self.complaint = ""
+        self.on_lost: Callable[[str], object] = _nothing
+
+
+def _nothing(*_: object) -> None: ...

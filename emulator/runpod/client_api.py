@@ -15,15 +15,15 @@ from emulator.engine.jobs import Job
 from emulator.engine.store import StoreFull
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
-from emulator.runpod.endpoint import BadRequest, Endpoint, NotEmulated
+from emulator.runpod.endpoint import BadRequest, Endpoint, NotEmulated, QueueEndpoint
 from emulator.runpod.limits import RateLimiter, RunpodLimits, TooManyRequests
 from emulator.runpod.payload import render
 from emulator.runpod.webhooks import Webhooks
 from yapit.asgi import ClientLeft, read_json, until_disconnect
 from yapit.errors import InvalidRequest, PayloadTooLarge
 
-Operation = Callable[[Request, Endpoint], Awaitable[Response]]
-JobOperation = Callable[[Request, Endpoint, Job], Awaitable[Response]]
+Operation = Callable[[Request, QueueEndpoint], Awaitable[Response]]
+JobOperation = Callable[[Request, QueueEndpoint, Job], Awaitable[Response]]
 
 
 class ClientApi:
@@ -54,17 +54,17 @@ class ClientApi:
             self._route("cancel", _with_job(self._cancel), ["POST"], "/{job_id}"),
             self._route("retry", _with_job(self._retry), ["POST"], "/{job_id}"),
             self._route("purge-queue", self._purge, ["POST"]),
-            self._route("health", self._health, ["GET"]),
+            Route("/v2/{endpoint_id}/health", self._health, methods=["GET"]),
             self._route("", _not_implemented, ["GET", "POST", "PUT", "PATCH", "DELETE"], "{rest:path}"),
         ]
 
     def _route(self, name: str, operation: Operation, methods: list[str], suffix: str = "") -> Route:
         async def handle(request: Request) -> Response:
-            if not is_authorised(request, self._api_key):
-                return JSONResponse(facts.UNAUTHORIZED, status_code=401)
-            endpoint = self._endpoints.get(request.path_params["endpoint_id"])
-            if endpoint is None:
-                return JSONResponse(facts.NOT_FOUND_ENDPOINT, status_code=404)
+            endpoint = self._found(request)
+            if isinstance(endpoint, Response):
+                return endpoint
+            if not isinstance(endpoint, QueueEndpoint):
+                return JSONResponse(facts.LB_WRONG_TYPE, status_code=facts.LB_WRONG_TYPE_STATUS)
             try:
                 with self._limiter.admit(endpoint.endpoint_id, name):
                     return await operation(request, endpoint)
@@ -73,17 +73,28 @@ class ClientApi:
 
         return Route(f"/v2/{{endpoint_id}}/{name}{suffix}", handle, methods=methods)
 
-    async def _run(self, request: Request, endpoint: Endpoint) -> Response:
+    def _found(self, request: Request) -> Endpoint | Response:
+        """The endpoint that a request names, or the refusal that it gets instead."""
+        if not is_authorised(request, self._api_key):
+            return JSONResponse(facts.UNAUTHORIZED, status_code=401)
+        endpoint = self._endpoints.get(request.path_params["endpoint_id"])
+        return JSONResponse(facts.NOT_FOUND_ENDPOINT, status_code=404) if endpoint is None else endpoint
+
+    async def _health(self, request: Request) -> Response:
+        endpoint = self._found(request)
+        return endpoint if isinstance(endpoint, Response) else JSONResponse(endpoint.health())
+
+    async def _run(self, request: Request, endpoint: QueueEndpoint) -> Response:
         job = await self._submit(request, endpoint, is_sync=False)
         return JSONResponse({"id": job.job_id, "status": "IN_QUEUE"})
 
-    async def _runsync(self, request: Request, endpoint: Endpoint) -> Response:
+    async def _runsync(self, request: Request, endpoint: QueueEndpoint) -> Response:
         wait_ms = _wait_ms(request, facts.RUNSYNC_WAIT_MS)
         job = await self._submit(request, endpoint, is_sync=True)
         await until_disconnect(request.receive, self._until_final(job, wait_ms))
         return _answer(endpoint.status(job))
 
-    async def _submit(self, request: Request, endpoint: Endpoint, *, is_sync: bool) -> Job:
+    async def _submit(self, request: Request, endpoint: QueueEndpoint, *, is_sync: bool) -> Job:
         if endpoint.pool.is_full:
             raise StoreFull(f"{endpoint.pool.queued} jobs are waiting")
         if self._limits_queue:
@@ -97,7 +108,7 @@ class ClientApi:
             self._call_webhook_when_final(endpoint, job)
         return job
 
-    def _call_webhook_when_final(self, endpoint: Endpoint, job: Job) -> None:
+    def _call_webhook_when_final(self, endpoint: QueueEndpoint, job: Job) -> None:
         url = job.labels["webhook"]
 
         def send(_: Job) -> None:
@@ -107,36 +118,33 @@ class ClientApi:
             send(job)
         job.on_final.append(send)
 
-    async def _status(self, request: Request, endpoint: Endpoint, job: Job) -> Response:
+    async def _status(self, request: Request, endpoint: QueueEndpoint, job: Job) -> Response:
         if "ttl" in request.query_params:
             raise NotEmulated("status?ttl=")
         return _answer(endpoint.status(job))
 
-    async def _status_sync(self, request: Request, endpoint: Endpoint, job: Job) -> Response:
+    async def _status_sync(self, request: Request, endpoint: QueueEndpoint, job: Job) -> Response:
         wait_ms = _wait_ms(request, facts.STATUS_SYNC_WAIT_MS)
         await until_disconnect(request.receive, self._until_final(job, wait_ms))
         return _answer(endpoint.status(job))
 
-    async def _stream(self, request: Request, endpoint: Endpoint, job: Job) -> Response:
+    async def _stream(self, request: Request, endpoint: QueueEndpoint, job: Job) -> Response:
         wait_ms = _wait_ms(request, facts.STREAM_WAIT_MS)
         if not (job.has_chunks or job.state.is_final):
             await until_disconnect(request.receive, self._until_chunk(job, wait_ms))
         return _answer(endpoint.chunks(job))
 
-    async def _cancel(self, _: Request, endpoint: Endpoint, job: Job) -> Response:
+    async def _cancel(self, _: Request, endpoint: QueueEndpoint, job: Job) -> Response:
         endpoint.pool.cancel(job)
         return _answer(endpoint.status(job))
 
-    async def _retry(self, _: Request, endpoint: Endpoint, job: Job) -> Response:
+    async def _retry(self, _: Request, endpoint: QueueEndpoint, job: Job) -> Response:
         if not endpoint.retry(job):
             raise BadRequest(f"only FAILED and TIMED_OUT jobs can be retried; this one is {facts.STATUS[job.state]}")
         return JSONResponse({"id": job.job_id, "status": "IN_QUEUE"})
 
-    async def _purge(self, _: Request, endpoint: Endpoint) -> Response:
+    async def _purge(self, _: Request, endpoint: QueueEndpoint) -> Response:
         return JSONResponse({"removed": endpoint.pool.purge(), "status": "completed"})
-
-    async def _health(self, _: Request, endpoint: Endpoint) -> Response:
-        return JSONResponse(endpoint.health())
 
     async def _until_final(self, job: Job, wait_ms: int) -> None:
         end_s = self._clock.now() + wait_ms / 1000
@@ -159,7 +167,7 @@ def _wait_ms(request: Request, default: int) -> int:
 
 
 def _with_job(operation: JobOperation) -> Operation:
-    async def find(request: Request, endpoint: Endpoint) -> Response:
+    async def find(request: Request, endpoint: QueueEndpoint) -> Response:
         job = endpoint.jobs.get(request.path_params["job_id"])
         if job is None:
             return JSONResponse(facts.NOT_FOUND_JOB, status_code=404)
@@ -192,5 +200,5 @@ def _refusal(error: Exception) -> Response:
     raise error
 
 
-async def _not_implemented(request: Request, _: Endpoint) -> Response:
+async def _not_implemented(request: Request, _: QueueEndpoint) -> Response:
     raise NotEmulated(f"{request.method} {request.url.path}")

@@ -1,10 +1,11 @@
-"""One RunPod queue endpoint: its jobs, its workers, and how they look in RunPod's JSON."""
+"""RunPod endpoints: their workers and, of a queue endpoint, its jobs, and how they look in RunPod's JSON."""
 
 from __future__ import annotations
 
+import enum
 import logging
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from emulator.engine.clock import Clock
 from emulator.engine.jobs import Job, JobState
@@ -25,13 +26,50 @@ class NotEmulated(Exception):
     """The request asks for what is not here; the message names it."""
 
 
+class EndpointType(enum.Enum):
+    """As RunPod's management API names them [V2]."""
+
+    QUEUE = "QUEUE"
+    LOAD_BALANCER = "LOAD_BALANCER"
+
+
 class Endpoint:
-    """`pool` runs the jobs; `clock` must be the pool's own."""
+    """What both types have: an id, workers and counters. `clock` must be the pool's own."""
+
+    type: ClassVar[EndpointType]
 
     def __init__(self, endpoint_id: str, pool: WorkerPool, clock: Clock) -> None:
-        self.endpoint_id, self.pool = endpoint_id, pool
+        self.endpoint_id, self.pool, self._clock = endpoint_id, pool, clock
+
+    def health(self) -> dict[str, Any]:
+        finished, workers = self.pool.finished, self.pool.workers()
+        return {
+            "jobs": {
+                "completed": finished[JobState.COMPLETED],
+                "failed": finished[JobState.FAILED] + finished[JobState.TIMED_OUT],
+                "inProgress": self.pool.running,
+                "inQueue": self.pool.queued,
+                "retried": self.pool.retried,
+            },
+            "workers": {
+                "idle": workers["idle"],
+                "initializing": workers["initializing"],
+                "ready": workers["idle"] + workers["running"],
+                "running": workers["running"],
+                "throttled": workers["throttled"],
+                "unhealthy": workers["unhealthy"],
+            },
+        }
+
+
+class QueueEndpoint(Endpoint):
+    """Its pool runs jobs, which clients submit and poll."""
+
+    type = EndpointType.QUEUE
+
+    def __init__(self, endpoint_id: str, pool: WorkerPool, clock: Clock) -> None:
+        super().__init__(endpoint_id, pool, clock)
         self.jobs = JobStore(clock)
-        self._clock = clock
 
     def submit(self, body: Any, *, is_sync: bool, size_bytes: int = 0) -> Job:
         """Make and queue the job of a `/run` or `/runsync` body of that size.
@@ -97,26 +135,6 @@ class Endpoint:
         if job.error is not None:
             answer["error"] = job.error
         return answer
-
-    def health(self) -> dict[str, Any]:
-        finished, workers = self.pool.finished, self.pool.workers()
-        return {
-            "jobs": {
-                "completed": finished[JobState.COMPLETED],
-                "failed": finished[JobState.FAILED] + finished[JobState.TIMED_OUT],
-                "inProgress": self.pool.running,
-                "inQueue": self.pool.queued,
-                "retried": self.pool.retried,
-            },
-            "workers": {
-                "idle": workers["idle"],
-                "initializing": workers["initializing"],
-                "ready": workers["idle"] + workers["running"],
-                "running": workers["running"],
-                "throttled": workers["throttled"],
-                "unhealthy": workers["unhealthy"],
-            },
-        }
 
 
 def _checked(body: Any) -> dict[str, Any]:

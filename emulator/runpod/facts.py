@@ -4,7 +4,7 @@ capture with a real key."""
 
 from emulator.engine.jobs import JobState
 
-SDK_VERSION = "1.12.0"  # the runpod package that the in-process worker does as
+SDK_VERSION = "1.12.0"  # [SDK] the runpod package these facts were read from, and the in-process worker does as
 
 STATUS = {
     JobState.QUEUED: "IN_QUEUE",
@@ -70,6 +70,23 @@ EMPTY_INPUT_RETRIES = 1  # [LIVE 15]
 NOT_FOUND_WORKER = {"error": "worker not found"}  # [?] job-take of a worker that was replaced
 OUTPUT_TOO_LARGE = {"error": "output is too large"}  # [?] body of job-done's 400 (worker-comfyui issue 129)
 EMPTY_INPUT_ERROR = LOST_ERROR.format(retries=EMPTY_INPUT_RETRIES)  # [LIVE 15] `{"input": {}}` ends like this
+
+LB_HOST_PART = ".api.runpod."  # [DOCS] https://{id}.api.runpod.ai; ours is {id}.api.runpod.localhost
+LB_PAYLOAD_BYTES = 30 * 1024 * 1024  # [DOCS] each way
+LB_NO_WORKER_S = 120.0  # [DOCS] how long a request waits for a worker
+LB_PROCESSING_S = 330.0  # [DOCS] 5.5 min; then 524
+LB_NO_WORKER_STATUS = 400  # [DOCS] after LB_NO_WORKER_S, or at once where none can come
+LB_TIMED_OUT = {"error": "timed out waiting for worker"}  # [LIVE 14]
+LB_NO_WORKERS = {"error": "no workers available"}  # [LIVE 14]; which of the two comes when is not known [?]
+LB_PROCESSING_STATUS = 524  # [DOCS]
+LB_WORKER_BROKE_STATUS = 502  # [?] seen by users whose worker's port was wrong
+LB_OVERSIZE_STATUS = 413  # [?]
+LB_WRONG_TYPE_STATUS = 400  # [?]
+LB_WRONG_TYPE = {"error": "not allowed for QB API"}  # [LIVE 14] a queue endpoint at the LB's address, or the reverse
+LB_WORKER_HEADER = "x-runpod-worker-id"  # [LIVE] in every answer; of a request: "[strict |strict-resume ]<worker>"
+LB_HEALTH_PATH = "/ping"  # [DOCS] HEALTH_CHECK_PATH's default: 200 healthy, 204 initialising, else removed
+LB_HEALTH_STARTING_S = 0.25  # [?] between two health checks of a worker that is not ready yet
+LB_HEALTH_S = 5.0  # [?] between two of one that is
 
 OPERATIONS = {
     "POST /v2/{id}/run": True,

@@ -1,10 +1,12 @@
-"""How jobs end at RunPod that their workers did not end: the words are in `facts`."""
+"""How jobs, and requests to load-balancing endpoints, end at RunPod that their workers did not end: the words are in
+`facts`."""
 
 from __future__ import annotations
 
 from emulator.engine.jobs import Job
 from emulator.engine.policy import JobPolicy
 from emulator.runpod import facts
+from emulator.runpod.endpoint import EndpointType
 
 
 def _lost(job: Job, _: str) -> None:
@@ -20,3 +22,8 @@ JOB_POLICY = JobPolicy(
 )
 """Jobs whose workers never start fail and say so; at RunPod they would wait in the queue until their time to live is
 over, without a reason (runpod-mcp, pull request 62)."""
+
+REQUEST_POLICY = JobPolicy(max_attempts=1, on_over_time=_over_time)
+"""A load balancer tries nothing again [DOCS]."""
+
+POLICIES = {EndpointType.QUEUE: JOB_POLICY, EndpointType.LOAD_BALANCER: REQUEST_POLICY}

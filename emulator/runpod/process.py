@@ -1,46 +1,56 @@
-"""A worker process: the vendor's own loop around our handler, in a process group of its own.
+"""Worker processes, as RunPod starts them in a container: of queue endpoints the vendor's own loop around our handler,
+of load-balancing ones our HTTP worker.
 
-The group matters: killing the SDK's main process alone leaves its ping process behind, which pings on [RUN].
+Each has a process group of its own. It matters: killing the SDK's main process alone leaves its ping process behind,
+which pings on [RUN].
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import signal
+import socket
 import sys
-from collections import deque
-from contextlib import suppress
 from pathlib import Path
 
+import httpx
+
 from emulator.engine.clock import Clock
+from emulator.engine.jobs import Attempt
+from emulator.engine.process import ProcessGroup
 from emulator.engine.pulled import PulledWorker
 from emulator.runpod import facts
+from emulator.runpod.exchange import Exchange
+from emulator.runpod.served import ServedWorker
 
-logger = logging.getLogger(__name__)
-
-HANDLER_MODULE = "yapit.workers.handlers.runpod"
-STOP_GRACE_S = 3.0
-"""From SIGTERM to SIGKILL. The SDK needs a second: its stop poll sleeps that long once it was answered."""
-KEPT_LINES = 20
+QUEUE_MODULE = "yapit.workers.handlers.runpod"
+SERVER_MODULE = "yapit.workers.handlers.local"
+PING_TIMEOUT_S = 5.0
+HOP_BY_HOP = {"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+"""Headers of one connection, not of the request or answer (RFC 9110, 7.6.1)."""
 
 
 class StartFailed(Exception):
-    """The process ended before it asked for a job; the message has its last words."""
+    """The process ended before it was ready; the message has its last words."""
+
+
+def function_environment(adapter_class: str, functions_dir: Path) -> dict[str, str]:
+    """What both handlers need."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("RUNPOD_")}
+    return ours | {"ADAPTER_CLASS": adapter_class, "FUNCTIONS_DIR": str(functions_dir), "PYTHONUNBUFFERED": "1"}
 
 
 def worker_environment(
     base_url: str, endpoint_id: str, worker_id: str, *, api_key: str, adapter_class: str, functions_dir: Path
 ) -> dict[str, str]:
-    """What RunPod sets for a worker, and what our handler needs. The SDK reads it when it is imported [SDK].
+    """What RunPod sets for a queue endpoint's worker, and what our handler needs. The SDK reads it when it is imported
+    [SDK].
 
     Every address has a `?`, since the SDK appends `&…`. `$ID` stands for the worker in the first and for the job in the
     others.
     """
     base = f"{base_url}/v2/{endpoint_id}"
-    ours = {key: value for key, value in os.environ.items() if not key.startswith("RUNPOD_")}
-    return ours | {
+    return function_environment(adapter_class, functions_dir) | {
         "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=none",
         "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
         "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",
@@ -51,9 +61,6 @@ def worker_environment(
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",  # they want 4 GB of memory and a way to 8.8.8.8 [SDK]
         "RUNPOD_SKIP_GPU_CHECK": "true",
         "RUNPOD_LOG_LEVEL": "INFO",  # the default, DEBUG, writes out all audio
-        "ADAPTER_CLASS": adapter_class,
-        "FUNCTIONS_DIR": str(functions_dir),
-        "PYTHONUNBUFFERED": "1",
     }
 
 
@@ -63,96 +70,128 @@ class ProcessWorker(PulledWorker):
     def __init__(self, worker_id: str, clock: Clock, environment: dict[str, str]) -> None:
         super().__init__(worker_id, clock, silence_s=facts.SILENCE_S)
         self._environment = environment
-        self._process: asyncio.subprocess.Process | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._group: ProcessGroup | None = None
         self._is_ready = False
-        self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
 
     @property
     def pid(self) -> int | None:
         """Of the main process, and of its group."""
-        return self._process.pid if self._process else None
+        return self._group.pid if self._group else None
 
     async def start(self) -> None:
         """Raises `StartFailed`."""
-        reading_end, writing_end = os.pipe()
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", HANDLER_MODULE),
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing_end,
-                stderr=writing_end,
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(reading_end)
-            raise
-        finally:
-            os.close(writing_end)
-        self._watcher = asyncio.create_task(self._watch(self._process, reading_end))
+        command = (sys.executable, "-m", QUEUE_MODULE)
+        self._group = await ProcessGroup.start(self.worker_id, command, self._environment)
+        self._group.ended.add_done_callback(lambda _: self._process_ended())
         asking = asyncio.create_task(super().start())
         try:
-            await asyncio.wait((asking, self._watcher), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((asking, self._group.ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
             asking.cancel()
-        if self._watcher.done():
-            raise StartFailed(self._obituary())
+        if self._group.ended.done():
+            raise StartFailed(self._obituary(self._group))
         self._is_ready = True
 
     async def kill(self) -> None:
-        """SIGKILL to the main process, as the kernel does when it is out of memory; `_watch` ends the rest."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._group:
+            self._group.kill()
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL to whatever is left of the group."""
-        process, watcher = self._process, self._watcher
-        if process is not None and process.returncode is None:
-            _signal_group(process, signal.SIGTERM)
+        if self._group:
+            self._group.terminate()
         await super().stop()  # lets go of the polls that the SDK waits for before it ends
-        if process is None or watcher is None:
-            return
-        await asyncio.wait((watcher,), timeout=STOP_GRACE_S)
-        if not watcher.done():
-            _signal_group(process, signal.SIGKILL)
-        await watcher
+        if self._group:
+            await self._group.end()
 
-    async def _watch(self, process: asyncio.subprocess.Process, reading_end: int) -> None:
-        """Pass on what the process says; once it has ended, end the rest of its group."""
-        lines = asyncio.create_task(self._read(reading_end))
-        await process.wait()
-        _signal_group(process, signal.SIGKILL)
-        await lines
-        if self._is_ready and not self._is_over:
-            self.on_lost(self._obituary())
+    def _process_ended(self) -> None:
+        if self._group and self._is_ready and not self._is_over:
+            self.on_lost(self._obituary(self._group))
 
-    async def _read(self, reading_end: int) -> None:
-        """Apart from the process: asyncio would take its end for that of the last process that holds its output."""
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading_end, "rb", buffering=0)
-        )
+    def _obituary(self, group: ProcessGroup) -> str:
+        return f"{self.complaint}; {group.obituary}" if self.complaint else group.obituary
+
+
+class ServerProcessWorker(ServedWorker):
+    """An HTTP server on a free port of this machine, to which requests are passed on as they come."""
+
+    def __init__(self, worker_id: str, clock: Clock, environment: dict[str, str]) -> None:
+        super().__init__(worker_id, clock)
+        self._environment = environment
+        self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None))
+        self._group: ProcessGroup | None = None
+        self._port = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the main process, and of its group."""
+        return self._group.pid if self._group else None
+
+    async def kill(self) -> None:
+        if self._group:
+            self._group.kill()
+
+    async def launch(self) -> None:
+        self._port = _free_port()
+        port = str(self._port)
+        ours = {"HOST": "127.0.0.1", "PORT": port, "PORT_HEALTH": port, "RUNPOD_POD_ID": self.worker_id}
+        command = (sys.executable, "-m", SERVER_MODULE)
+        self._group = await ProcessGroup.start(self.worker_id, command, self._environment | ours)
+        self._group.ended.add_done_callback(lambda _: self._ended())
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self._group:
+            self._group.terminate()
+            await self._group.end()
+        await self._transport.aclose()
+
+    async def ping(self) -> httpx.Response | None:
+        if self._group is None or self._group.ended.done():
+            raise StartFailed(self._group.obituary if self._group else "never started")
+        async with httpx.AsyncClient(timeout=PING_TIMEOUT_S) as client:
+            try:
+                return await client.get(f"http://127.0.0.1:{self._port}{facts.LB_HEALTH_PATH}")
+            except httpx.TransportError:
+                return None
+
+    async def serve(self, exchange: Exchange, attempt: Attempt) -> None:
         try:
-            while line := await _line(reader):
-                self._last_lines.append(line.decode(errors="replace").rstrip())
-                logger.info("%s: %s", self.worker_id, self._last_lines[-1])
+            response = await self._transport.handle_async_request(self._request(exchange))
+        except httpx.TransportError:
+            return
+        try:
+            headers = [(name.lower(), value) for name, value in response.headers.raw]
+            kept = [(name, value) for name, value in headers if name.decode("latin-1") not in HOP_BY_HOP]
+            await exchange.send(
+                {"type": "http.response.start", "status": response.status_code, "headers": kept}, attempt
+            )
+            async for part in response.aiter_raw():
+                await exchange.send({"type": "http.response.body", "body": part, "more_body": True}, attempt)
+            await exchange.send({"type": "http.response.body", "body": b"", "more_body": False}, attempt)
+        except httpx.TransportError:
+            return
         finally:
-            transport.close()
+            await response.aclose()
 
-    def _obituary(self) -> str:
-        code = self._process.returncode if self._process else None
-        words = "\n".join([f"the worker process ended with code {code}", *self._last_lines])
-        return f"{self.complaint}; {words}" if self.complaint else words
+    def _request(self, exchange: Exchange) -> httpx.Request:
+        scope = exchange.scope
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        has_body = not headers.keys().isdisjoint(("content-length", "transfer-encoding"))
+        return httpx.Request(
+            scope["method"],
+            f"http://127.0.0.1:{self._port}{(scope['raw_path'] + query).decode('latin-1')}",
+            headers={name: value for name, value in headers.items() if name not in HOP_BY_HOP},
+            content=exchange.body() if has_body else None,
+        )
+
+    def _ended(self) -> None:
+        if self._group and self.is_ready:
+            self.on_lost(self._group.obituary)
 
 
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.readline()
-    except ValueError:
-        return b"(a line that was too long)\n"
-
-
-def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

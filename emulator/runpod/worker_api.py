@@ -21,15 +21,15 @@ from emulator.engine.jobs import Attempt, JobState
 from emulator.engine.pulled import PulledWorker
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
-from emulator.runpod.endpoint import Endpoint
+from emulator.runpod.endpoint import Endpoint, QueueEndpoint
 from emulator.runpod.payload import NotJson, encode
 from emulator.runpod.results import finish, limit_bytes, refuse_oversize
 from yapit.asgi import ClientLeft, until_disconnect
 
 logger = logging.getLogger(__name__)
 
-WorkerOperation = Callable[[Request, Endpoint, PulledWorker], Awaitable[Response]]
-ReportOperation = Callable[[Endpoint, PulledWorker, Attempt, dict[str, Any]], None]
+WorkerOperation = Callable[[Request, QueueEndpoint, PulledWorker], Awaitable[Response]]
+ReportOperation = Callable[[QueueEndpoint, PulledWorker, Attempt, dict[str, Any]], None]
 
 DONE: dict[str, Any] = {}
 """The SDK reads the status of what answers a report, never its body."""
@@ -61,7 +61,7 @@ class WorkerApi:
             endpoint = self._endpoints.get(request.path_params["endpoint_id"])
             worker = endpoint.pool.worker(request.path_params["worker_id"]) if endpoint else None
             try:
-                if endpoint is None or not isinstance(worker, PulledWorker):
+                if not isinstance(endpoint, QueueEndpoint) or not isinstance(worker, PulledWorker):
                     return await self._refuse_stranger(request)
                 worker.heard()
                 return await operation(request, endpoint, worker)
@@ -79,22 +79,22 @@ class WorkerApi:
         await until_disconnect(request.receive, sleep(self._clock, facts.STRANGER_HOLD_S))
         return JSONResponse(facts.NOT_FOUND_WORKER, status_code=400)
 
-    async def _take(self, request: Request, _: Endpoint, worker: PulledWorker) -> Response:
+    async def _take(self, request: Request, _: QueueEndpoint, worker: PulledWorker) -> Response:
         attempts = await _taken(request, worker, 1)
         return JSONResponse(_event(attempts[0])) if attempts else Response(status_code=204)
 
-    async def _take_batch(self, request: Request, _: Endpoint, worker: PulledWorker) -> Response:
+    async def _take_batch(self, request: Request, _: QueueEndpoint, worker: PulledWorker) -> Response:
         size = request.query_params.get("batch_size", "1")
         if not size.isdecimal() or not 1 <= int(size) <= facts.MAX_BATCH_SIZE:
             return JSONResponse({"error": f"batch_size must be 1 to {facts.MAX_BATCH_SIZE}"}, status_code=400)
         attempts = await _taken(request, worker, int(size))
         return JSONResponse([_event(attempt) for attempt in attempts]) if attempts else Response(status_code=204)
 
-    async def _stop(self, request: Request, _: Endpoint, worker: PulledWorker) -> Response:
+    async def _stop(self, request: Request, _: QueueEndpoint, worker: PulledWorker) -> Response:
         job_ids = await until_disconnect(request.receive, worker.stops(facts.JOB_STOP_HOLD_S))
         return JSONResponse({"jobsToStop": job_ids}) if job_ids else Response(status_code=204)
 
-    async def _ping(self, request: Request, _: Endpoint, worker: PulledWorker) -> Response:
+    async def _ping(self, request: Request, _: QueueEndpoint, worker: PulledWorker) -> Response:
         query = request.query_params
         if query.get("status") == "unhealthy":
             worker.complain(f"{query.get('check', 'check')}: {query.get('reason', 'no reason given')}")
@@ -108,7 +108,7 @@ class WorkerApi:
 def _reporting(apply: ReportOperation) -> WorkerOperation:
     """A report on a job. One that comes late, twice or from a worker that lost the job is taken and ignored."""
 
-    async def report(request: Request, endpoint: Endpoint, worker: PulledWorker) -> Response:
+    async def report(request: Request, endpoint: QueueEndpoint, worker: PulledWorker) -> Response:
         attempt = worker.attempt(request.path_params["job_id"])
         limit = limit_bytes(attempt) if attempt is not None else None
         body = await _body(request, facts.RUNSYNC_OUTPUT_BYTES if limit is None else limit)
@@ -134,7 +134,7 @@ def _reporting(apply: ReportOperation) -> WorkerOperation:
     return report
 
 
-def _done(endpoint: Endpoint, worker: PulledWorker, attempt: Attempt, message: dict[str, Any]) -> None:
+def _done(endpoint: QueueEndpoint, worker: PulledWorker, attempt: Attempt, message: dict[str, Any]) -> None:
     if message.get("status") == facts.STATUS[JobState.RUNNING]:  # the SDK posts progress here too
         worker.heard([attempt.job_id])
         attempt.progress(encode(message.get("output")))
@@ -146,7 +146,7 @@ def _done(endpoint: Endpoint, worker: PulledWorker, attempt: Attempt, message: d
         endpoint.pool.recycle(worker.worker_id)
 
 
-def _streamed(_: Endpoint, worker: PulledWorker, attempt: Attempt, message: dict[str, Any]) -> None:
+def _streamed(_: QueueEndpoint, worker: PulledWorker, attempt: Attempt, message: dict[str, Any]) -> None:
     worker.heard([attempt.job_id])
     if "output" in message:
         attempt.add_chunk(encode(message["output"]))

@@ -12,7 +12,7 @@ import httpx
 from emulator.engine.clock import VirtualClock
 from emulator.engine.pool import PoolLimits, WorkerPool
 from emulator.runpod.app import create_runpod_app
-from emulator.runpod.endpoint import Endpoint
+from emulator.runpod.endpoint import QueueEndpoint
 from emulator.runpod.limits import RunpodLimits
 from emulator.runpod.policy import JOB_POLICY
 from emulator.runpod.worker import HandlerWorker
@@ -64,7 +64,7 @@ class Cloud:
 
         scaling = PoolLimits(max_workers=max_workers, concurrency=concurrency, idle_timeout_s=60)
         self.pool = WorkerPool(lambda _: HandlerWorker(load), scaling, self.clock, policy=JOB_POLICY)
-        self.endpoint = Endpoint("ep", self.pool, self.clock)
+        self.endpoint = QueueEndpoint("ep", self.pool, self.clock)
         webhook_client = httpx.AsyncClient(transport=httpx.MockTransport(self._webhook))
         self.app = create_runpod_app(
             {"ep": self.endpoint}, api_key=KEY, clock=self.clock, webhook_client=webhook_client, limits=limits

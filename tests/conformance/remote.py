@@ -14,7 +14,7 @@ from emulator.engine.pool import PoolLimits, WorkerPool
 from emulator.engine.pulled import PulledWorker
 from emulator.runpod import facts
 from emulator.runpod.client_api import ClientApi
-from emulator.runpod.endpoint import Endpoint
+from emulator.runpod.endpoint import QueueEndpoint
 from emulator.runpod.policy import JOB_POLICY
 from emulator.runpod.worker_api import WorkerApi
 
@@ -30,7 +30,7 @@ class Remote:
         self.clock = VirtualClock()
         limits = PoolLimits(max_workers=max_workers, concurrency=concurrency, idle_timeout_s=3_600)
         self.pool = WorkerPool(self._worker, limits, self.clock, policy=JOB_POLICY)
-        endpoints = {"ep": Endpoint("ep", self.pool, self.clock)}
+        endpoints = {"ep": QueueEndpoint("ep", self.pool, self.clock)}
         client_api = ClientApi(endpoints, api_key=KEY, clock=self.clock, webhook_client=httpx.AsyncClient())
         worker_api = WorkerApi(endpoints, api_key=KEY, clock=self.clock)
         app = Starlette(routes=[*worker_api.routes(), *client_api.routes()])

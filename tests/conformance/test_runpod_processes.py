@@ -80,7 +80,7 @@ def test_47_a_killed_worker_leaves_nothing_behind_and_its_job_runs_again(
 
 
 def test_35_a_cancelled_job_is_stopped_in_the_vendors_loop(gated: httpx.Client) -> None:
-    log = logging.getLogger("emulator.runpod.process")
+    log = logging.getLogger("emulator.engine.process")
     job_id = gated.post("/run", json=HALF).json()["id"]
     first_half(gated, job_id)
     heard = Heard(f"{job_id} | Job stopped.")

@@ -55,6 +55,12 @@ class Runner:
         task = self._starting
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What the last attempt to initialise the adapter ended with, if it failed."""
+        task = self._starting
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
     async def load(self) -> None:
         """What of the start may be done before a snapshot of memory is taken: the adapter's `load`, once.
 

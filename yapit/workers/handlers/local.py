@@ -2,12 +2,17 @@
 
 `POST /synthesize` takes `SynthesisParameters`. With `Accept: text/event-stream` it answers the job's events as
 server-sent events; otherwise one JSON `{"audio_base64", "duration_ms", …}`. Errors are error events with their HTTP
-status. `/health`: the process lives. `/ready`: the adapter is initialised.
+status.
+
+`/health`: the process lives. `/ready`: the adapter is initialised. `/ping`: the same for RunPod's load balancer, which
+takes 204 for initialising, 200 for ready, and takes a worker out that answers anything else (docs).
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -21,9 +26,11 @@ from starlette.routing import Route
 from yapit.asgi import ClientLeft, StreamedResponse, event_stream_data, prepend, read_json, until_disconnect
 from yapit.audio import wav_with_sizes
 from yapit.contracts import AudioEvent, ErrorEvent, Event, SynthesisResult, event_dict, event_json
-from yapit.errors import YapitError, from_code
+from yapit.errors import WorkerUnavailable, YapitError, from_code
 from yapit.workers.loading import adapter_class_from, load_runner
 from yapit.workers.runner import Runner
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
@@ -31,7 +38,8 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 def create_app(adapter: str | Runner) -> Starlette:
     """The worker's ASGI app for `"package.module.Class"`, or over a runner that is there already.
 
-    Where the server runs the lifespan, the adapter is initialised at once; else by the first job.
+    Where the server runs the lifespan, the adapter is initialised at once, while the server already answers; else by
+    the first job.
     """
     runner = load_runner(adapter) if isinstance(adapter, str) else adapter
 
@@ -42,6 +50,11 @@ def create_app(adapter: str | Runner) -> Starlette:
         if runner.is_ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "initializing"}, status_code=503, headers={"Retry-After": "1"})
+
+    async def ping(_: Request) -> Response:
+        if runner.failure is not None:
+            return error_response(WorkerUnavailable(str(runner.failure)))
+        return Response(status_code=200 if runner.is_ready else 204)
 
     async def synthesize(request: Request) -> Response:
         try:
@@ -58,6 +71,7 @@ def create_app(adapter: str | Runner) -> Starlette:
     routes = [
         Route("/health", health),
         Route("/ready", ready),
+        Route("/ping", ping),
         Route("/synthesize", synthesize, methods=["POST"]),
     ]
     return Starlette(routes=routes, lifespan=_lifespan(runner))
@@ -71,13 +85,23 @@ def error_response(error: YapitError) -> JSONResponse:
 def _lifespan(runner: Runner) -> Any:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        starting = asyncio.create_task(_start(runner))
         try:
-            await runner.start()
             yield
         finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
             await runner.close()
 
     return lifespan
+
+
+async def _start(runner: Runner) -> None:
+    """The cold start. After a failure the worker answers why, and the next job tries again."""
+    try:
+        await runner.start()
+    except YapitError as error:
+        logger.error("%s", error)
 
 
 async def _stream(request: Request, events: AsyncIterator[Event]) -> Response:
