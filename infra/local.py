@@ -24,6 +24,8 @@ import httpx
 
 from infra.processes import (
     EMULATOR_API_KEY,
+    EMULATOR_MODAL_PORT,
+    EMULATOR_MODAL_TOKEN_ID,
     EMULATOR_PORT,
     GATEWAY_PORT,
     answers,
@@ -34,10 +36,11 @@ from infra.processes import (
 )
 from infra.routes_file import Entry, read_entries, routes_file
 from yapit.errors import ConfigurationError
-from yapit.function_spec import FunctionSpec, discover, functions_root
+from yapit.function_spec import MODAL_CLASS, FunctionSpec, discover, functions_root
 
+PORT_VARIABLES = {"gateway": "GATEWAY_PORT", "emulator": "EMULATOR_PORT", "modal": "EMULATOR_MODAL_PORT"}
 SHARED_FIELDS = ("voice_aliases",)
-"""What a route made up here through RunPod's API takes over from the function's committed one."""
+"""What a route made up here through a provider's API takes over from the function's committed one."""
 REFRESH_S = 0.25
 """How often the committed routes are looked at: a deployment is heard this much later."""
 _PROCESSORS = "yapit.gateway.processors.tts"
@@ -45,7 +48,7 @@ _PROCESSORS = "yapit.gateway.processors.tts"
 
 def emulator_routes(committed: list[Entry], specs: dict[str, FunctionSpec], port: int) -> list[Entry]:
     """The committed routes with local workers at `port`, and for every function those that are not there: one to its
-    plain HTTP worker, one through RunPod's API."""
+    plain HTTP worker, one through RunPod's API, one through Modal's."""
     base = f"http://127.0.0.1:{port}/workers"
     default = f"http://127.0.0.1:{EMULATOR_PORT}/workers"
     routes = [
@@ -54,11 +57,16 @@ def emulator_routes(committed: list[Entry], specs: dict[str, FunctionSpec], port
     ]
     by_slug = {route["slug"]: route for route in routes}
     taken = {name for route in routes for name in (route["slug"], *route.get("aliases", []))}
-    for name in specs:
+    for name, spec in specs.items():
         local = {"slug": name, "processor": f"{_PROCESSORS}.local.LocalProcessor", "worker_url": f"{base}/{name}"}
         runpod = {"slug": f"{name}-runpod", "function": name, "processor": f"{_PROCESSORS}.runpod.RunpodProcessor"}
         shared = {key: by_slug[name][key] for key in SHARED_FIELDS if key in by_slug.get(name, {})}
-        made = [local, {**runpod, "runpod_endpoint_id": name, **shared}]
+        modal = {"slug": f"{name}-modal", "function": name, "processor": f"{_PROCESSORS}.modal.ModalProcessor"}
+        made = [
+            local,
+            {**runpod, "runpod_endpoint_id": name, **shared},
+            {**modal, "modal_app": spec.deployment_name, "modal_class": MODAL_CLASS, **shared},
+        ]
         routes += [route for route in made if route["slug"] not in taken]
     return routes
 
@@ -104,24 +112,46 @@ class Running:
             time.sleep(REFRESH_S)
 
 
+@dataclass(frozen=True)
+class Ports:
+    """Where they listen; `modal` is the emulator's gRPC."""
+
+    gateway: int
+    emulator: int
+    modal: int
+
+    @classmethod
+    def free(cls) -> Ports:
+        return cls(free_port(), free_port(), free_port())
+
+    @classmethod
+    def from_environment(cls) -> Ports:
+        found = {"gateway": GATEWAY_PORT, "emulator": EMULATOR_PORT, "modal": EMULATOR_MODAL_PORT}
+        return cls(**{name: int(os.environ.get(PORT_VARIABLES[name], default)) for name, default in found.items()})
+
+
 @contextmanager
-def running(gateway_port: int, emulator_port: int) -> Iterator[Running]:
+def running(ports: Ports) -> Iterator[Running]:
     """Bring up both as processes of their own. Raises `ConfigurationError`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yapit-")))
         effective = folder / "tts_processors.json"
-        routes = EffectiveRoutes(routes_file(), effective, emulator_port)
+        routes = EffectiveRoutes(routes_file(), effective, ports.emulator)
         routes.refresh()
-        emulator_url, url = f"http://127.0.0.1:{emulator_port}", f"http://127.0.0.1:{gateway_port}"
+        emulator_url, url = f"http://127.0.0.1:{ports.emulator}", f"http://127.0.0.1:{ports.gateway}"
         environ = {
             **os.environ,
             "TTS_PROCESSORS_FILE": str(effective),
             "RUNPOD_API_BASE": f"{emulator_url}/v2",
             "RUNPOD_API_KEY": EMULATOR_API_KEY,
+            "MODAL_SERVER_URL": f"http://127.0.0.1:{ports.modal}",
+            "MODAL_TOKEN_ID": EMULATOR_MODAL_TOKEN_ID,
+            "MODAL_TOKEN_SECRET": EMULATOR_API_KEY,
             "EMULATOR_API_KEY": EMULATOR_API_KEY,
-            "EMULATOR_PORT": str(emulator_port),
+            "EMULATOR_PORT": str(ports.emulator),
+            "EMULATOR_MODAL_PORT": str(ports.modal),
             "GATEWAY_HOST": "127.0.0.1",
-            "GATEWAY_PORT": str(gateway_port),
+            "GATEWAY_PORT": str(ports.gateway),
         }
         emulator = stack.enter_context(server("emulator", environ))
         gateway = stack.enter_context(server("yapit.gateway", environ))
@@ -130,18 +160,19 @@ def running(gateway_port: int, emulator_port: int) -> Iterator[Running]:
         yield Running(url, routes, (emulator, gateway))
 
 
-def emulate(gateway_port: int, emulator_port: int) -> None:
+def emulate(ports: Ports) -> None:
     """Serve until interrupted."""
-    check_free(gateway_port, "GATEWAY_PORT")
-    check_free(emulator_port, "EMULATOR_PORT")
-    with running(gateway_port, emulator_port) as up:
+    for name, variable in PORT_VARIABLES.items():
+        check_free(getattr(ports, name), variable)
+    with running(ports) as up:
         url = up.url
         models = [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]]
         print(
             f"""
 gateway   {url}/v1   (docs at {url}/docs)
-RunPod    http://127.0.0.1:{emulator_port}/v2/<endpoint>   API key: {EMULATOR_API_KEY}
-workers   http://127.0.0.1:{emulator_port}/workers/<function>
+RunPod    http://127.0.0.1:{ports.emulator}/v2/<endpoint>   API key: {EMULATOR_API_KEY}
+Modal     http://127.0.0.1:{ports.modal} (gRPC)   token: {EMULATOR_MODAL_TOKEN_ID}, {EMULATOR_API_KEY}
+workers   http://127.0.0.1:{ports.emulator}/workers/<function>
 models    {", ".join(models)}
 
 Try, from another terminal:
@@ -160,7 +191,7 @@ def say(text: str, out: Path, *, model: str, voice: str, speed: float, gateway: 
     Returns a line for the person who asked. Raises `ConfigurationError` with what the gateway answered.
     """
     if not answers(f"{gateway}/healthz"):
-        with running(free_port(), free_port()) as up:
+        with running(Ports.free()) as up:
             return _speak(text, out, model=model, voice=voice, speed=speed, gateway=up.url)
     return _speak(text, out, model=model, voice=voice, speed=speed, gateway=gateway)
 
@@ -208,13 +239,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sayer.add_argument("--model", default="hibari")
     sayer.add_argument("--voice", default="", help="default: the model's first")
     sayer.add_argument("--speed", type=float, default=1.0)
-    gateway_port = int(os.environ.get("GATEWAY_PORT", GATEWAY_PORT))
-    sayer.add_argument("--gateway", default=f"http://127.0.0.1:{gateway_port}")
+    ports = Ports.from_environment()
+    sayer.add_argument("--gateway", default=f"http://127.0.0.1:{ports.gateway}")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "emulate":
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            emulate(gateway_port, int(os.environ.get("EMULATOR_PORT", EMULATOR_PORT)))
+            emulate(ports)
         else:
             wanted = {"model": chosen.model, "voice": chosen.voice, "speed": chosen.speed}
             print(say(chosen.text, chosen.out, gateway=chosen.gateway, **wanted))

@@ -13,8 +13,9 @@ import httpx
 
 from yapit.errors import ConfigurationError
 
-GATEWAY_PORT, EMULATOR_PORT = 8000, 8900
+GATEWAY_PORT, EMULATOR_PORT, EMULATOR_MODAL_PORT = 8000, 8900, 8901
 EMULATOR_API_KEY = "emulator"
+EMULATOR_MODAL_TOKEN_ID = "ak-emulator"  # noqa: S105 - its secret is the key
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0
 

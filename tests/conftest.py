@@ -85,8 +85,17 @@ def routes_of(emulator_url: str, functions: list[str]) -> list[dict[str, Any]]:
     for name in functions:
         worker = {"worker_url": f"{emulator_url}/workers/{name}", "processor": f"{PROCESSORS}.local.LocalProcessor"}
         queue = {"runpod_endpoint_id": name, "processor": f"{PROCESSORS}.runpod.RunpodProcessor"}
-        routes += [{"slug": name, **worker}, {"slug": f"{name}-runpod", "function": name, **queue}]
+        app = {"modal_app": f"yapit-{name}", "modal_class": "TTS", "processor": f"{PROCESSORS}.modal.ModalProcessor"}
+        routes.append({"slug": name, **worker})
+        routes += [{"slug": f"{name}-{at}", "function": name, **way} for at, way in (("runpod", queue), ("modal", app))]
     return routes
+
+
+def modal_settings(emulator: Emulator) -> dict[str, str]:
+    """What a gateway needs for the emulator's Modal."""
+    modal = emulator.modal
+    token = {"modal_token_id": modal.token.token_id, "modal_token_secret": modal.token.token_secret}
+    return {"modal_server_url": modal.server_url, **token}
 
 
 def gateway_server(settings: Settings) -> uvicorn.Server:
@@ -105,7 +114,10 @@ def running_stack(
     made: list[Emulator] = []
 
     def make_emulator(url: str) -> Server:
-        made.append(Emulator(functions_dir, api_key=API_KEY, workers=workers, base_url=url))
+        modal_address = ("127.0.0.1", 0)
+        made.append(
+            Emulator(functions_dir, api_key=API_KEY, workers=workers, base_url=url, modal_address=modal_address)
+        )
         return Server(made[0])
 
     with ExitStack() as stack:
@@ -122,6 +134,7 @@ def running_stack(
             functions_dir=functions_dir,
             runpod_api_base=f"{emulator_url}/v2",
             runpod_api_key=API_KEY,
+            **modal_settings(made[0]),
         )
         url, _ = stack.enter_context(serve(lambda _: gateway_server(settings)))
         yield Stack(url, emulator_url, made[0])

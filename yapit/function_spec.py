@@ -21,6 +21,8 @@ from yapit.errors import ConfigurationError, InvalidRequest, UnknownVoice
 
 __all__ = ["Example", "FunctionSpec", "InputLimits", "Scaling", "Timeouts", "Voice", "discover", "functions_root"]
 
+MODAL_CLASS = "TTS"
+"""The class that every function is deployed as at Modal, in an app of the function's `deployment_name`."""
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
 Positive = Annotated[float, pydantic.Field(gt=0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -155,6 +157,11 @@ class FunctionSpec(_Data):
             raise ConfigurationError(f"{path}: {InvalidRequest.from_validation(error)}") from None
         except ValueError as error:  # TOML and JSON syntax
             raise ConfigurationError(f"{folder}: {error}") from None
+
+    @property
+    def deployment_name(self) -> str:
+        """What the function is called at a provider, where names are given: among others of the same account."""
+        return f"yapit-{self.name}"
 
     @property
     def adapter_class(self) -> str:

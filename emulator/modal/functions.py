@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from emulator.engine.policy import PoolLimits
 from emulator.engine.worker import Worker
 from emulator.modal.definitions import Definition, Method, Parameters
 from emulator.modal.worker import CallContext, InstanceWorker
-from yapit.contracts import event_dict
-from yapit.function_spec import FunctionSpec
-from yapit.workers.loading import load_runner
-from yapit.workers.runner import Runner
-
-CLASS_NAME = "TTS"
-
-
-def app_name(function: str) -> str:
-    return f"yapit-{function}"
+from yapit.function_spec import MODAL_CLASS, FunctionSpec
+from yapit.workers.handlers.modal import ModalWorker
 
 
 def define(spec: FunctionSpec) -> Definition:
     """The class that serves a function, in containers with an adapter each."""
 
     def make_worker(_worker_id: str, _parameters: Parameters) -> Worker:
-        return InstanceWorker(lambda: FunctionInstance(load_runner(spec.adapter_class)))
+        return InstanceWorker(lambda: FunctionInstance(ModalWorker(spec.adapter_class)))
 
     return Definition(
-        app_name=app_name(spec.name),
-        name=CLASS_NAME,
+        app_name=spec.deployment_name,
+        name=MODAL_CLASS,
         is_class=True,
         methods={"synthesize": Method("synthesize"), "stream": Method("stream", is_generator=True)},
         make_worker=make_worker,
@@ -45,25 +36,24 @@ def define(spec: FunctionSpec) -> Definition:
 
 
 class FunctionInstance:
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    """What the deployed class does, called as the in-process back end calls one."""
+
+    def __init__(self, worker: ModalWorker) -> None:
+        self._worker = worker
 
     @property
     def methods(self) -> Mapping[str, Callable[..., Any]]:
         return {"synthesize": self._synthesize, "stream": self._stream}
 
     async def start(self) -> None:
-        await self._runner.start()
+        await self._worker.load()
+        await self._worker.start()
 
     async def stop(self) -> None:
-        await self._runner.close()
+        await self._worker.stop()
 
-    async def _synthesize(self, _: CallContext, job_input: object) -> list[dict[str, Any]]:
-        async with aclosing(self._runner.run(job_input)) as events:
-            return [event_dict(event) async for event in events]
+    def _synthesize(self, _: CallContext, job_input: object) -> Awaitable[list[dict[str, Any]]]:
+        return self._worker.synthesize(job_input)
 
-    async def _stream(self, context: CallContext, job_input: object) -> AsyncGenerator[dict[str, Any], None]:
-        yield {"type": "call", "call_id": context.function_call_id}
-        async with aclosing(self._runner.run(job_input)) as events:
-            async for event in events:
-                yield event_dict(event)
+    def _stream(self, context: CallContext, job_input: object) -> AsyncGenerator[dict[str, Any], None]:
+        return self._worker.stream(job_input, context.function_call_id)

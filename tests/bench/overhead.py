@@ -70,6 +70,7 @@ def _start(stack: ExitStack) -> dict[str, Target]:
         "FUNCTIONS_DIR": str(FUNCTIONS),
         "TTS_PROCESSORS_FILE": str(folder / "routes.json"),
         "EMULATOR_PORT": str(emulator_port),
+        "EMULATOR_MODAL_PORT": str(free_port()),
         "EMULATOR_API_KEY": "bench",
         "RUNPOD_API_KEY": "bench",
         "RUNPOD_API_BASE": f"http://127.0.0.1:{emulator_port}/v2",

@@ -121,6 +121,7 @@ def _start(stack: ExitStack) -> str:
         "ADAPTER_CLASS": "functions.hibari.adapter.HibariAdapter",
         "PORT": str(worker_port),
         "EMULATOR_PORT": str(emulator_port),
+        "EMULATOR_MODAL_PORT": str(free_port()),
         "EMULATOR_API_KEY": "bench",
         "RUNPOD_API_KEY": "bench",
         "RUNPOD_API_BASE": f"http://127.0.0.1:{emulator_port}/v2",

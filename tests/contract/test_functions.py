@@ -82,8 +82,8 @@ async def test_an_example_is_as_long_as_its_spec_says_and_the_same_everywhere(
     if spec.deterministic:
         assert await through_the_handler(spec, example) == pcm
         assert await through_the_worker(stack, spec, example) == pcm
-        assert await through_the_gateway(stack, spec.name, spec, example) == pcm
-        assert await through_the_gateway(stack, f"{spec.name}-runpod", spec, example) == pcm
+        for model in (spec.name, f"{spec.name}-runpod", f"{spec.name}-modal"):
+            assert await through_the_gateway(stack, model, spec, example) == pcm, model
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)

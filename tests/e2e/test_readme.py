@@ -82,7 +82,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(sys.prefix)
-    return Clone(folder, {"GATEWAY_PORT": str(free_port()), "EMULATOR_PORT": str(free_port())})
+    ports = ("GATEWAY_PORT", "EMULATOR_PORT", "EMULATOR_MODAL_PORT")
+    return Clone(folder, {name: str(free_port()) for name in ports})
 
 
 def duration_s(path: Path) -> float:

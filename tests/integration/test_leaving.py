@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from emulator.engine.jobs import JobState
+from emulator.engine.pool import WorkerPool
 from tests import gated
 from tests.conftest import TEST_FUNCTIONS, Stack, running_stack
 
@@ -36,13 +38,24 @@ def in_progress(stack: Stack) -> dict[str, int]:
 
 def jobs_held(stack: Stack) -> int:
     local = stack.emulator.runners["gated"].places.running
-    return local + in_progress(stack)["inProgress"]
+    return local + in_progress(stack)["inProgress"] + modal_pool(stack).running
 
 
-@pytest.mark.parametrize("model", ["gated", "gated-runpod"])
+def modal_pool(stack: Stack) -> WorkerPool:
+    function = stack.emulator.modal.registry.find("yapit-gated", "TTS.*")
+    assert function is not None
+    return function.pool
+
+
+def text_of(word: str) -> str:
+    """Long enough to be streamed on every way (`MAX_WHOLE_CHARACTERS`)."""
+    return " again".join([word] + [""] * 40)
+
+
+@pytest.mark.parametrize("model", ["gated", "gated-runpod", "gated-modal"])
 @pytest.mark.parametrize("when", ["before audio", "after audio"])
 async def test_a_client_that_hangs_up_leaves_an_idle_worker(stack: Stack, model: str, when: str) -> None:
-    text = "silent" if when == "before audio" else "speaks"
+    text = text_of("silent" if when == "before audio" else "speaks")
     body = {"model": model, "voice": "any", "input": text, "response_format": "pcm"}
     async with httpx.AsyncClient() as client:
         request = client.build_request("POST", f"{stack.url}/v1/audio/speech", json=body)
@@ -62,12 +75,14 @@ async def test_a_client_that_hangs_up_leaves_an_idle_worker(stack: Stack, model:
     if model == "gated-runpod":
         statuses = [job.state.name for job in stack.emulator.endpoints["gated"].jobs.jobs()]
         assert statuses == ["CANCELLED"]
+    if model == "gated-modal":
+        assert modal_pool(stack).finished == {JobState.CANCELLED: 1}
 
 
-@pytest.mark.parametrize("model", ["gated", "gated-runpod"])
+@pytest.mark.parametrize("model", ["gated", "gated-runpod", "gated-modal"])
 async def test_speech_starts_before_it_is_all_made(stack: Stack, model: str) -> None:
     """The first half arrives while the adapter still waits for leave to make the second."""
-    body = {"model": model, "voice": "any", "input": "speaks", "response_format": "pcm"}
+    body = {"model": model, "voice": "any", "input": text_of("speaks"), "response_format": "pcm"}
     async with (
         httpx.AsyncClient() as client,
         client.stream("POST", f"{stack.url}/v1/audio/speech", json=body) as response,
@@ -80,9 +95,10 @@ async def test_speech_starts_before_it_is_all_made(stack: Stack, model: str) -> 
 
 
 @pytest.mark.parametrize("stream_format", ["audio", "sse"])
-@pytest.mark.parametrize("model", ["gated", "gated-runpod"])
+@pytest.mark.parametrize("model", ["gated", "gated-runpod", "gated-modal"])
 async def test_a_failure_after_audio_breaks_the_stream_visibly(stack: Stack, model: str, stream_format: str) -> None:
-    body = {"model": model, "voice": "any", "input": "fails", "response_format": "pcm", "stream_format": stream_format}
+    body = {"model": model, "voice": "any", "input": text_of("fails"), "response_format": "pcm"}
+    body["stream_format"] = stream_format
     received = bytearray()
 
     async def listen() -> None:

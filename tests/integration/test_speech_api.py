@@ -14,7 +14,7 @@ from yapit import audio
 
 TEXT = "Hello there. How are you today?"
 PCM = tone("Hello there.") + tone("How are you today?")
-MODELS = ["tone", "tone-runpod"]
+MODELS = ["tone", "tone-runpod", "tone-modal"]
 
 
 @pytest.fixture
