@@ -197,17 +197,42 @@ async def test_runpod_streams_with_one_request_at_a_time_and_no_status_call() ->
 @pytest.mark.parametrize(
     "stream",
     [
-        [chunk("IN_PROGRESS", audio(0)), httpx.ReadError("reset")],
-        [chunk("IN_PROGRESS", audio(0)), httpx.Response(502, html="<h1>bad gateway</h1>")],
+        [chunk("IN_PROGRESS", audio(0)), httpx.ReadError("reset"), chunk("COMPLETED", audio(2), DONE)],
+        [chunk("IN_PROGRESS", audio(0)), httpx.Response(502, html="<h1>bad gateway</h1>"), chunk("COMPLETED")],
         [chunk("IN_PROGRESS", audio(0)), chunk("COMPLETED")],
         [chunk("IN_PROGRESS", audio(0)), chunk("COMPLETED", audio(2), DONE)],
+        [chunk("IN_PROGRESS", audio(0)), chunk("IN_PROGRESS", audio(0), audio(1))],
+        [chunk("IN_PROGRESS", audio(0), audio(0), audio(1), audio(1), DONE, DONE)],
     ],
-    ids=["connection lost", "502", "chunks lost", "a chunk lost"],
+    ids=["connection lost", "502", "chunks lost", "a chunk lost", "begun again", "two at once"],
 )
 async def test_runpod_fetches_the_whole_output_when_chunks_were_lost(stream: list[object]) -> None:
     whole = {"status": "COMPLETED", "output": [audio(0), audio(1), audio(2), DONE]}
     api = Runpod(stream, [{"status": "IN_PROGRESS"}, whole, whole])
     assert await heard(runpod(api)) == b"\0\0\1\0\2\0"
+
+
+async def test_runpod_is_asked_again_where_it_did_not_answer() -> None:
+    lost = [httpx.ReadError("reset"), httpx.Response(429, headers={"retry-after": "0"}), httpx.Response(500)]
+    api = Runpod([chunk("IN_PROGRESS", audio(0)), *lost, chunk("COMPLETED", audio(1), DONE)])
+    assert await heard(runpod(api)) == b"\0\0\1\0"
+    assert api.asked == ["POST run", *["GET stream/job-1-u1"] * 5]
+
+
+async def test_a_job_whose_end_was_heard_is_left_to_complete() -> None:
+    api = Runpod([chunk("IN_PROGRESS", audio(0), DONE)], [{"status": "COMPLETED"}])
+    processor = runpod(api)
+    await heard(processor)
+    await processor.close()
+    assert api.asked == ["POST run", "GET stream/job-1-u1", "GET status-sync/job-1-u1"]
+
+
+async def test_a_job_whose_end_was_heard_is_cancelled_if_runpod_never_hears_of_it() -> None:
+    api = Runpod([chunk("IN_PROGRESS", audio(0), DONE)], [{"status": "IN_PROGRESS"}])
+    processor = runpod(api)
+    await heard(processor)
+    await processor.close()
+    assert api.asked[2:] == ["GET status-sync/job-1-u1", "POST cancel/job-1-u1"]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +252,7 @@ async def test_runpod_fetches_the_whole_output_when_chunks_were_lost(stream: lis
         (Runpod([{"status": "PERPLEXED", "stream": []}]), "upstream_failed"),
         (Runpod([{"status": "IN_PROGRESS", "stream": "x"}]), "upstream_failed"),
         (Runpod([chunk("COMPLETED", ERROR)]), "no_audio"),
-        (Runpod([chunk("IN_PROGRESS", audio(0), ERROR), chunk("COMPLETED")]), "no_audio"),
+        (Runpod([chunk("IN_PROGRESS", audio(0), ERROR)], [{"status": "COMPLETED"}]), "no_audio"),
         (Runpod([chunk("COMPLETED")], [{"status": "COMPLETED", "output": []}]), "truncated_stream"),
         (Runpod([chunk("COMPLETED")], [{"status": "COMPLETED"}]), "truncated_stream"),
     ],

@@ -1,8 +1,12 @@
 """RunPod queue endpoints over their HTTP API, without the SDK: its client polls once a second (runpod 1.12.0).
 
 `POST /run`, then `GET /stream/{id}?wait=` until a final status: at most one request is out per job, and each returns as
-soon as there is a chunk. `/stream` hands every chunk out once, so after a lost answer the job's whole output is fetched
-when it is complete.
+soon as there is a chunk. `/stream` hands every chunk out once: where some were lost, or RunPod ran the job a second
+time, the rest of the job's whole output is fetched when it is complete.
+
+A lost answer to `/run` is told as an error, and not tried again here: RunPod knows no idempotency key and lets nobody
+choose a job's id, so that whether it has the job cannot be found out, and a second `/run` may pay for the work twice.
+A job that nobody knows of ends by its policy, which is the deadline of the request.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import Annotated, Any
 import httpx
 import pydantic
 
-from yapit.contracts import AudioEvent, DoneEvent, Event, SynthesisJob, parse_event
+from yapit.contracts import AudioEvent, Event, SynthesisJob, parse_event
 from yapit.errors import (
     ConfigurationError,
     JobCancelled,
@@ -29,6 +33,7 @@ from yapit.errors import (
 )
 from yapit.gateway.processors.tts import base
 from yapit.gateway.processors.tts.connections import PooledTransport
+from yapit.gateway.processors.tts.heard import Heard
 from yapit.gateway.routes import Route
 
 STREAM_WAIT_MS = 30_000
@@ -37,6 +42,10 @@ timeout at 100 s (golden path 20)."""
 _UNFINISHED = {"IN_QUEUE", "IN_PROGRESS"}
 _MIN_TIMEOUT_MS, _MIN_TTL_MS = 5_000, 10_000  # RunPod's own lower bounds for a job's policy (docs)
 _CANCEL_TIMEOUT_S = 10.0
+_SETTLE_WAIT_MS = 5_000
+"""How long RunPod may take to see the end of a job whose last event it has already handed out."""
+_POLL_AGAIN_AFTER_S = (0.0, 0.2, 0.4, 0.8, 1.6)
+"""Asking again what changes nothing: pauses between the attempts. RunPod asked to wait longer is waited for longer."""
 
 
 class RunpodOptions(base.Options):
@@ -57,30 +66,32 @@ class RunpodProcessor(base.BaseTTSProcessor):
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(30.0, connect=5.0),
         )
-        self._cancellations: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
 
     async def _events(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:
         submission = asyncio.ensure_future(self._submit(job))
-        provider_id, is_final, next_seq = "", False, 0
+        heard, is_final, is_over = Heard(), False, False
         try:
             # shielded: a job that RunPod has taken must be cancelled there, and for that its id is needed
             provider_id = await asyncio.shield(submission)
             accepted_at = time.perf_counter()
             while not is_final:
-                answer = await self._poll(provider_id)
+                answer = await self._poll(f"/stream/{provider_id}", STREAM_WAIT_MS)
                 is_final = answer.get("status") not in _UNFINISHED
                 events = self._chunks(answer)
-                if is_final and not _is_whole(events, next_seq):
-                    events = await self._rest_of_output(provider_id, next_seq)
+                if not heard.is_continued_by(events, is_final=is_final):
+                    events = heard.rest_of(await self._whole_output(provider_id))
+                    is_final = True
                 for event in events:
+                    is_over = not isinstance(event, AudioEvent)
                     if isinstance(event, AudioEvent):
-                        next_seq += 1
+                        heard.add(event)
                         if event.timings:
                             event = base.with_providers_queue(event, (time.perf_counter() - accepted_at) * 1000)
                     yield event
         finally:
             if not is_final:
-                self._cancel_soon(submission)
+                self._end_soon(submission, is_over=is_over)
 
     async def _submit(self, job: SynthesisJob) -> str:
         limit_ms = int(job.deadline_s * 1000)
@@ -90,14 +101,18 @@ class RunpodProcessor(base.BaseTTSProcessor):
             raise UpstreamFailed(f"{self.slug}: RunPod accepted the job without giving it an id")
         return provider_id
 
-    async def _poll(self, provider_id: str) -> dict[str, Any]:
-        """RunPod's next answer about the job; where one is lost, its final status without chunks."""
-        try:
-            return await self._call("GET", f"/stream/{provider_id}", params={"wait": STREAM_WAIT_MS})
-        except UpstreamRefused:
-            raise
-        except (UpstreamFailed, WorkerUnavailable):
-            return {"status": (await self._finished(provider_id)).get("status")}
+    async def _poll(self, path: str, wait_ms: int) -> dict[str, Any]:
+        """RunPod's answer once there is something new; asked for again where it is lost."""
+        for pause_s in _POLL_AGAIN_AFTER_S:
+            try:
+                return await self._call("GET", path, params={"wait": wait_ms})
+            except UpstreamRefused:
+                raise
+            except Overloaded as error:
+                await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
+            except (UpstreamFailed, WorkerUnavailable):
+                await asyncio.sleep(pause_s)
+        return await self._call("GET", path, params={"wait": wait_ms})
 
     def _chunks(self, answer: dict[str, Any]) -> list[Event]:
         self._check_status(answer)
@@ -106,22 +121,16 @@ class RunpodProcessor(base.BaseTTSProcessor):
             raise UpstreamFailed(f"{self.slug}: RunPod's stream answer has no list of chunks")
         return [parse_event(chunk.get("output")) for chunk in chunks]
 
-    async def _rest_of_output(self, provider_id: str, next_seq: int) -> list[Event]:
-        """What has not been seen yet, from the whole output of a completed job."""
-        answer = await self._finished(provider_id)
+    async def _whole_output(self, provider_id: str) -> list[Event]:
+        """All events of a job, once it is complete: the caller's deadline bounds how long that takes."""
+        answer: dict[str, Any] = {"status": "IN_QUEUE"}
+        while answer.get("status") in _UNFINISHED:
+            answer = await self._poll(f"/status-sync/{provider_id}", STREAM_WAIT_MS)
         self._check_status(answer)
         output = answer.get("output")
         if not isinstance(output, list):
             raise TruncatedStream(f"{self.slug}: RunPod completed the job without its output")
-        events = [parse_event(item) for item in output]
-        return [event for event in events if not isinstance(event, AudioEvent) or event.seq >= next_seq]
-
-    async def _finished(self, provider_id: str) -> dict[str, Any]:
-        """The job's final status answer, however long it takes: the caller's deadline bounds it."""
-        while True:
-            answer = await self._call("GET", f"/status-sync/{provider_id}", params={"wait": STREAM_WAIT_MS})
-            if answer.get("status") not in _UNFINISHED:
-                return answer
+        return [parse_event(item) for item in output]
 
     def _check_status(self, answer: dict[str, Any]) -> None:
         """Raises what the job's failure means, if it failed."""
@@ -161,17 +170,22 @@ class RunpodProcessor(base.BaseTTSProcessor):
             return UpstreamFailed(f"{self.slug}: RunPod answered {status}")
         return UpstreamRefused(f"{self.slug}: RunPod answered {status}")
 
-    def _cancel_soon(self, submission: asyncio.Future[str]) -> None:
-        """Cancel at RunPod without holding up whoever left; `close` waits for it."""
-        task = asyncio.create_task(self._cancel(submission))
-        self._cancellations.add(task)
-        task.add_done_callback(self._cancellations.discard)
+    def _end_soon(self, submission: asyncio.Future[str], *, is_over: bool) -> None:
+        """See to it that the job ends at RunPod, without holding up whoever left; `close` waits for it."""
+        task = asyncio.create_task(self._end(submission, is_over=is_over))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
-    async def _cancel(self, submission: asyncio.Future[str]) -> None:
+    async def _end(self, submission: asyncio.Future[str], *, is_over: bool) -> None:
+        """Cancel it. One whose last event was heard gets a moment to complete: its result may be on the way."""
         try:
             async with asyncio.timeout(_CANCEL_TIMEOUT_S):
                 provider_id = await submission
-                await self._call("POST", f"/cancel/{provider_id}")
+                status = {"status": "IN_PROGRESS"}
+                if is_over:
+                    status = await self._call("GET", f"/status-sync/{provider_id}", params={"wait": _SETTLE_WAIT_MS})
+                if status.get("status") in _UNFINISHED:
+                    await self._call("POST", f"/cancel/{provider_id}")
         except (YapitError, TimeoutError):
             pass  # never submitted, over already, or out of reach: its policy ends it at RunPod
 
@@ -183,14 +197,5 @@ class RunpodProcessor(base.BaseTTSProcessor):
         return True
 
     async def close(self) -> None:
-        await asyncio.gather(*self._cancellations)
+        await asyncio.gather(*self._endings)
         await self._client.aclose()
-
-
-def _is_whole(events: list[Event], next_seq: int) -> bool:
-    """Whether the events end the job and, if it went well, go on at `next_seq` without a gap."""
-    sequence = [event.seq for event in events if isinstance(event, AudioEvent)]
-    ended = bool(events) and not isinstance(events[-1], AudioEvent)
-    return ended and (
-        sequence == list(range(next_seq, next_seq + len(sequence))) or not isinstance(events[-1], DoneEvent)
-    )
