@@ -19,7 +19,18 @@ import pydantic
 from yapit.contracts import MAX_TEXT_CHARACTERS, SynthesisParameters
 from yapit.errors import ConfigurationError, InvalidRequest, UnknownVoice
 
-__all__ = ["Example", "FunctionSpec", "InputLimits", "Scaling", "Timeouts", "Voice", "discover", "functions_root"]
+__all__ = [
+    "Example",
+    "FunctionSpec",
+    "InputLimits",
+    "ModalHardware",
+    "ModalSecret",
+    "Scaling",
+    "Timeouts",
+    "Voice",
+    "discover",
+    "functions_root",
+]
 
 MODAL_CLASS = "TTS"
 """The class that every function is deployed as at Modal, in an app of the function's `deployment_name`."""
@@ -60,6 +71,32 @@ class Timeouts(_Data):
 
     cold_start_s: Positive = 300.0
     job_s: Positive = 300.0
+
+
+class ModalSecret(_Data):
+    """A secret of the account; its `keys` become environment variables. A deployment without one of them fails."""
+
+    name: str
+    keys: Annotated[list[str], pydantic.Field(min_length=1)]
+
+
+class ModalHardware(_Data):
+    """What a worker runs on at Modal (`modal.App.cls`).
+
+    `gpus`, the preferred one first, in Modal's names (`L4`, `A10G`, `H100:2`); without any the function runs on CPUs.
+    `snapshot`: "memory" keeps what the adapter's `load` did, "gpu" (alpha at Modal: try it with a canary) what
+    `initialize` did as well. Another worker is started beyond `target_concurrency` jobs on each; `buffer_workers` idle
+    ones are kept while there is load. `volumes` maps paths to names of volumes, which are mounted read-only.
+    """
+
+    gpus: list[str] = []
+    cpus: Positive | None = None
+    memory_mib: Count | None = None
+    snapshot: Literal["off", "memory", "gpu"] = "off"
+    target_concurrency: Count | None = None
+    buffer_workers: Annotated[int, pydantic.Field(ge=0)] = 0
+    volumes: dict[Annotated[str, pydantic.Field(pattern=r"^/[\w./-]+$")], str] = {}
+    secrets: list[ModalSecret] = []
 
 
 class Voice(_Data):
@@ -110,6 +147,7 @@ class FunctionSpec(_Data):
     parameters: dict[str, Any] = pydantic.Field(default_factory=_no_parameters)
     scaling: Scaling = Scaling()
     timeouts: Timeouts = Timeouts()
+    modal: ModalHardware = ModalHardware()
     examples: list[Example] = []
     voices: list[Voice] = []
 

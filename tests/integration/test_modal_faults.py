@@ -1,0 +1,117 @@
+"""What our `ModalProcessor` makes of each fault, with the unmodified SDK over real sockets, on each of its ways."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from emulator.app import Emulator
+from emulator.engine.faults import Effect, FaultRule
+from emulator.server import Server
+from tests.adapters import tone
+from tests.conftest import API_KEY, TEST_FUNCTIONS, modal_settings, serve
+from yapit.contracts import AudioEvent, DoneEvent, SynthesisJob, SynthesisParameters
+from yapit.errors import YapitError
+from yapit.gateway.processors.tts.base import Context
+from yapit.gateway.processors.tts.modal import LONG_JOB_S, ModalProcessor
+from yapit.gateway.routes import Route
+from yapit.gateway.settings import Settings
+
+SENTENCES = ["Hello there.", *(f"This is sentence number {number} of it." for number in range(12))]
+SHORT, LONG = SENTENCES[0], " ".join(SENTENCES)
+WAYS = {"remote": (SHORT, 20.0), "remote_gen": (LONG, 20.0), "spawn": (SHORT, LONG_JOB_S + 1)}
+MAP = "RPC FunctionMap"
+Speak = Callable[[str], Awaitable[bytes]]
+
+
+def expected(way: str) -> bytes:
+    text, _ = WAYS[way]
+    return b"".join(tone(sentence) for sentence in SENTENCES) if text == LONG else tone(SHORT)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    made: list[Emulator] = []
+
+    def make(url: str) -> Server:
+        made.append(Emulator(TEST_FUNCTIONS, api_key=API_KEY, base_url=url, modal_address=("127.0.0.1", 0)))
+        return Server(made[0])
+
+    with serve(make):
+        yield made[0]
+
+
+@pytest.fixture
+def set_rule(emulator: Emulator) -> Iterator[Callable[..., None]]:
+    def put(effect: str, **rule: Any) -> None:
+        emulator.faults.set([FaultRule(Effect(effect), **{"count": 1, **rule})])
+
+    yield put
+    emulator.faults.set([])
+
+
+@pytest.fixture
+async def speak(emulator: Emulator) -> AsyncIterator[Speak]:
+    settings = Settings(_env_file=None, **modal_settings(emulator))
+    route = Route(slug="tone", processor="x", modal_app="yapit-tone", modal_class="TTS")
+    processor = ModalProcessor(route, Context(settings))
+    await processor.is_ready()
+
+    async def speak(way: str) -> bytes:
+        text, deadline_s = WAYS[way]
+        job = SynthesisJob("req_1", "tone", SynthesisParameters(text=text, voice="sine"), deadline_s)
+        events = [event async for event in processor.stream(job)]
+        assert isinstance(events[-1], DoneEvent)
+        return b"".join(event.decoded() for event in events if isinstance(event, AudioEvent))
+
+    yield speak
+    await processor.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"effect": "status", "match": MAP, "value": 503},
+        {"effect": "status", "match": "RPC FunctionGetOutputs", "value": 503},
+        {"effect": "drop-before", "match": MAP},
+        {"effect": "drop-after", "match": "RPC FunctionGetOutputs"},
+        {"effect": "latency", "match": MAP, "value": 0.05},
+        {"effect": "stuck", "match": "modal/yapit-tone/*", "value": 0.05},
+        {"effect": "kill-before", "match": "modal/yapit-tone/*"},
+        {"effect": "lose-result", "match": "modal/yapit-tone/*"},
+    ],
+    ids=lambda rule: " ".join(str(part) for part in rule.values()),
+)
+async def test_these_are_survived(
+    emulator: Emulator, set_rule: Any, speak: Speak, way: str, rule: dict[str, Any]
+) -> None:
+    set_rule(**rule)
+    assert await speak(way) == expected(way)
+    assert emulator.faults.struck == [1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        ({"effect": "status", "match": MAP, "value": 429}, "overloaded"),
+        ({"effect": "status", "match": MAP, "value": 503, "count": 4}, "worker_unavailable"),
+        ({"effect": "status", "match": MAP, "value": 401}, "upstream_refused"),
+        ({"effect": "status", "match": MAP, "value": 404}, "upstream_refused"),
+        ({"effect": "kill-before", "match": "modal/yapit-tone/*", "count": 2}, "upstream_failed"),
+    ],
+    ids=lambda value: " ".join(str(part) for part in value.values()) if isinstance(value, dict) else value,
+)
+async def test_these_are_told(
+    emulator: Emulator, set_rule: Any, speak: Speak, way: str, rule: dict[str, Any], code: str
+) -> None:
+    set_rule(**rule)
+    with pytest.raises(YapitError) as caught:
+        await speak(way)
+    assert caught.value.code == code
+    assert emulator.faults.struck == [rule.get("count", 1)]
+    emulator.faults.set([])
+    assert await speak(way) == expected(way)
