@@ -45,8 +45,8 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture
 def set_rule(emulator: Emulator) -> Iterator[Callable[..., None]]:
-    def put(effect: str, **rule: Any) -> None:
-        emulator.faults.set([FaultRule(Effect(effect), **{"count": 1, **rule})])
+    def put(*rules: dict[str, Any]) -> None:
+        emulator.faults.set([FaultRule(**{"count": 1, **rule, "effect": Effect(rule["effect"])}) for rule in rules])
 
     yield put
     emulator.faults.set([])
@@ -81,6 +81,8 @@ async def speak(emulator: Emulator) -> AsyncIterator[Speak]:
         {"effect": "latency", "match": MAP, "value": 0.05},
         {"effect": "stuck", "match": "modal/yapit-tone/*", "value": 0.05},
         {"effect": "kill-before", "match": "modal/yapit-tone/*"},
+        {"effect": "kill-after", "match": "modal/yapit-tone/*"},
+        {"effect": "out-of-memory", "match": "modal/yapit-tone/*"},
         {"effect": "lose-result", "match": "modal/yapit-tone/*"},
     ],
     ids=lambda rule: " ".join(str(part) for part in rule.values()),
@@ -88,7 +90,7 @@ async def speak(emulator: Emulator) -> AsyncIterator[Speak]:
 async def test_these_are_survived(
     emulator: Emulator, set_rule: Any, speak: Speak, way: str, rule: dict[str, Any]
 ) -> None:
-    set_rule(**rule)
+    set_rule(rule)
     assert await speak(way) == expected(way)
     assert emulator.faults.struck == [1]
 
@@ -108,10 +110,29 @@ async def test_these_are_survived(
 async def test_these_are_told(
     emulator: Emulator, set_rule: Any, speak: Speak, way: str, rule: dict[str, Any], code: str
 ) -> None:
-    set_rule(**rule)
+    set_rule(rule)
     with pytest.raises(YapitError) as caught:
         await speak(way)
     assert caught.value.code == code
     assert emulator.faults.struck == [rule.get("count", 1)]
     emulator.faults.set([])
     assert await speak(way) == expected(way)
+
+
+async def test_a_container_lost_in_the_middle_of_a_stream_is_not_heard(
+    emulator: Emulator, set_rule: Any, speak: Speak
+) -> None:
+    set_rule({"effect": "kill-during", "match": "modal/yapit-tone/*"})
+    assert await speak("remote_gen") == expected("remote_gen")
+    assert emulator.faults.struck == [1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_container_that_is_slow_to_come_back_is_waited_for(
+    emulator: Emulator, set_rule: Any, speak: Speak, way: str
+) -> None:
+    died = {"effect": "kill-before", "match": "modal/yapit-tone/*"}
+    slow = {"effect": "throttle", "match": "modal/yapit-tone/*", "value": 0.1}
+    set_rule(died, slow)
+    assert await speak(way) == expected(way)
+    assert emulator.faults.struck == [1, 1]

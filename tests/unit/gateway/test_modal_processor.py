@@ -195,6 +195,7 @@ async def test_every_failure_of_modal_becomes_our_own_on_every_way(error: Except
         (lambda: Script(stream=[audio(0)]), long_text, "upstream_failed"),
         (lambda: Script(stream=[CALL]), long_text, "truncated_stream"),
         (lambda: Script(stream=[CALL, audio(0), ERROR]), long_text, "no_audio"),
+        (lambda: Script(stream=[CALL, {**audio(0), "duration_ms": 90.0}, DONE]), long_text, "truncated_stream"),
         (lambda: Script(stream=[CALL, audio(0), CALL, audio(0), DONE]), long_text, "truncated_stream"),
     ],
 )

@@ -28,6 +28,10 @@ from yapit.places import Places
 MAX_WAITING_PER_PARALLEL = 4
 """Jobs that may wait for a place, per place; more are answered 429."""
 
+MAX_MISSING_MS = 5.0
+"""Between a job's duration and the sum of its pieces', which are rounded. More tells of pieces of two runs of the job,
+cut differently: their numbers may still follow each other."""
+
 
 class Options(pydantic.BaseModel):
     """A processor class's own fields in its `tts_processors.json` entry. Unknown ones are refused."""
@@ -66,7 +70,7 @@ class BaseTTSProcessor(ABC):
         the reader is not counted), `TruncatedStream` where audio is missing.
         """
         async with self.places.hold(), aclosing(self._events(job)) as events:
-            remaining_s, next_seq = job.deadline_s, 0
+            remaining_s, next_seq, heard_ms = job.deadline_s, 0, 0.0
             clock = asyncio.get_running_loop().time
             while True:
                 asked_at = clock()
@@ -84,6 +88,9 @@ class BaseTTSProcessor(ABC):
                     if event.seq != next_seq:
                         raise TruncatedStream(f"{self.slug} sent piece {event.seq} of the audio instead of {next_seq}")
                     next_seq += 1
+                    heard_ms += event.duration_ms
+                elif abs(heard_ms - event.duration_ms) > MAX_MISSING_MS:
+                    raise TruncatedStream(f"{self.slug} sent {heard_ms:.0f} ms of {event.duration_ms:.0f} ms of audio")
                 yield event
                 if isinstance(event, DoneEvent):
                     return
