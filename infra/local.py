@@ -143,6 +143,7 @@ def running(ports: Ports) -> Iterator[Running]:
             **os.environ,
             "TTS_PROCESSORS_FILE": str(effective),
             "RUNPOD_API_BASE": f"{emulator_url}/v2",
+            "RUNPOD_LB_BASE": f"{emulator_url}/lb/{{id}}",
             "RUNPOD_API_KEY": EMULATOR_API_KEY,
             "MODAL_SERVER_URL": f"http://127.0.0.1:{ports.modal}",
             "MODAL_TOKEN_ID": EMULATOR_MODAL_TOKEN_ID,

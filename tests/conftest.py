@@ -85,9 +85,11 @@ def routes_of(emulator_url: str, functions: list[str]) -> list[dict[str, Any]]:
     for name in functions:
         worker = {"worker_url": f"{emulator_url}/workers/{name}", "processor": f"{PROCESSORS}.local.LocalProcessor"}
         queue = {"runpod_endpoint_id": name, "processor": f"{PROCESSORS}.runpod.RunpodProcessor"}
+        balanced = {**queue, "runpod_endpoint_id": f"{name}-lb", "endpoint_type": "load_balancer"}
         app = {"modal_app": f"yapit-{name}", "modal_class": "TTS", "processor": f"{PROCESSORS}.modal.ModalProcessor"}
         routes.append({"slug": name, **worker})
-        routes += [{"slug": f"{name}-{at}", "function": name, **way} for at, way in (("runpod", queue), ("modal", app))]
+        ways = {"runpod": queue, "runpod-lb": balanced, "modal": app}
+        routes += [{"slug": f"{name}-{at}", "function": name, **way} for at, way in ways.items()]
     return routes
 
 
@@ -133,6 +135,7 @@ def running_stack(
             tts_processors_file=routes_file,
             functions_dir=functions_dir,
             runpod_api_base=f"{emulator_url}/v2",
+            runpod_lb_base=f"{emulator_url}/lb/{{id}}",
             runpod_api_key=API_KEY,
             **modal_settings(made[0]),
         )

@@ -162,12 +162,22 @@ class PcmChunk:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisJob:
-    """One request on its way to a provider. `deadline_s` bounds everything, cold start included."""
+    """One request on its way to a provider.
+
+    `deadline_s` bounds the job once its worker is there; `cold_start_s` is how long it may wait for that first, from
+    which nothing is taken when the worker is there at once.
+    """
 
     job_id: str
     model: str
     parameters: SynthesisParameters
     deadline_s: float
+    cold_start_s: float = 0.0
+
+    @property
+    def longest_s(self) -> float:
+        """After this nobody waits for it any more."""
+        return self.cold_start_s + self.deadline_s
 
 
 @dataclass(frozen=True, slots=True)

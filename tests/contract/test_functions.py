@@ -82,7 +82,7 @@ async def test_an_example_is_as_long_as_its_spec_says_and_the_same_everywhere(
     if spec.deterministic:
         assert await through_the_handler(spec, example) == pcm
         assert await through_the_worker(stack, spec, example) == pcm
-        for model in (spec.name, f"{spec.name}-runpod", f"{spec.name}-modal"):
+        for model in (spec.name, *(f"{spec.name}-{at}" for at in ("runpod", "runpod-lb", "modal"))):
             assert await through_the_gateway(stack, model, spec, example) == pcm, model
 
 

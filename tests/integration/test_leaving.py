@@ -15,6 +15,7 @@ from tests import gated
 from tests.conftest import TEST_FUNCTIONS, Stack, running_stack
 
 GIVE_UP_S = 10.0
+MODELS = ["gated", "gated-runpod", "gated-runpod-lb", "gated-modal"]
 
 
 @pytest.fixture
@@ -31,14 +32,15 @@ async def eventually(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-def in_progress(stack: Stack) -> dict[str, int]:
-    answer = httpx.get(f"{stack.emulator_url}/v2/gated/health", headers={"Authorization": "emulator"})
-    return answer.json()["jobs"]
+def in_progress(stack: Stack, endpoint_id: str) -> int:
+    answer = httpx.get(f"{stack.emulator_url}/v2/{endpoint_id}/health", headers={"Authorization": "emulator"})
+    return answer.json()["jobs"]["inProgress"]
 
 
 def jobs_held(stack: Stack) -> int:
     local = stack.emulator.runners["gated"].places.running
-    return local + in_progress(stack)["inProgress"] + modal_pool(stack).running
+    runpod = in_progress(stack, "gated") + in_progress(stack, "gated-lb")
+    return local + runpod + modal_pool(stack).running
 
 
 def modal_pool(stack: Stack) -> WorkerPool:
@@ -52,7 +54,7 @@ def text_of(word: str) -> str:
     return " again".join([word] + [""] * 40)
 
 
-@pytest.mark.parametrize("model", ["gated", "gated-runpod", "gated-modal"])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("when", ["before audio", "after audio"])
 async def test_a_client_that_hangs_up_leaves_an_idle_worker(stack: Stack, model: str, when: str) -> None:
     text = text_of("silent" if when == "before audio" else "speaks")
@@ -79,7 +81,7 @@ async def test_a_client_that_hangs_up_leaves_an_idle_worker(stack: Stack, model:
         assert modal_pool(stack).finished == {JobState.CANCELLED: 1}
 
 
-@pytest.mark.parametrize("model", ["gated", "gated-runpod", "gated-modal"])
+@pytest.mark.parametrize("model", MODELS)
 async def test_speech_starts_before_it_is_all_made(stack: Stack, model: str) -> None:
     """The first half arrives while the adapter still waits for leave to make the second."""
     body = {"model": model, "voice": "any", "input": text_of("speaks"), "response_format": "pcm"}
@@ -95,7 +97,7 @@ async def test_speech_starts_before_it_is_all_made(stack: Stack, model: str) -> 
 
 
 @pytest.mark.parametrize("stream_format", ["audio", "sse"])
-@pytest.mark.parametrize("model", ["gated", "gated-runpod", "gated-modal"])
+@pytest.mark.parametrize("model", MODELS)
 async def test_a_failure_after_audio_breaks_the_stream_visibly(stack: Stack, model: str, stream_format: str) -> None:
     body = {"model": model, "voice": "any", "input": text_of("fails"), "response_format": "pcm"}
     body["stream_format"] = stream_format

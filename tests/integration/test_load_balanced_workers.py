@@ -93,3 +93,30 @@ async def test_a_killed_worker_process_breaks_the_answer_off_and_the_next_reques
         again, _ = await held(client)
         assert again.headers["x-runpod-worker-id"] != worker_id
         await again.aclose()
+
+
+async def spoken(stack: Stack, model: str) -> bytes:
+    body = {"model": model, "voice": "sine", "input": JOB["text"], "response_format": "wav"}
+    async with httpx.AsyncClient(timeout=30) as client:
+        response = await client.post(f"{stack.url}/v1/audio/speech", json=body)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+async def test_through_the_gateway_it_sounds_as_everywhere_else(stack: Stack) -> None:
+    audio = await spoken(stack, "tone")
+    assert len(audio) > 10_000
+    assert await spoken(stack, "tone-runpod-lb") == audio
+    assert await spoken(stack, "tone-runpod") == audio
+
+
+async def test_a_client_of_the_gateway_that_hangs_up_stops_the_worker(stack: Stack) -> None:
+    pool = stack.emulator.endpoints["gated-lb"].pool
+    body = {"model": "gated-runpod-lb", "voice": "any", "input": "speaks", "response_format": "pcm"}
+    async with (
+        httpx.AsyncClient(timeout=30) as client,
+        client.stream("POST", f"{stack.url}/v1/audio/speech", json=body) as response,
+    ):
+        assert await anext(response.aiter_raw()) == gated.FIRST
+        assert pool.running == 1
+    await eventually(lambda: pool.running == 0)

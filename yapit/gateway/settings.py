@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,9 +24,12 @@ class Settings(BaseSettings):
     tts_processors_file: Path = Path("tts_processors.json")
     functions_dir: Path = Path("functions")
     request_timeout_s: float = 300.0
-    """How long one request may wait for its speech, cold start included; the client's reading is not counted."""
+    """How long one request may wait for its speech at most. What its function grants a cold start comes on top; the
+    client's reading is not counted."""
 
     runpod_api_base: str = "https://api.runpod.ai/v2"
+    runpod_lb_base: Annotated[str, pydantic.Field(pattern=r"^https?://\S*\{id\}\S*$")] = "https://{id}.api.runpod.ai"
+    """Of load-balancing endpoints; `{id}` stands for the endpoint."""
     runpod_api_key: pydantic.SecretStr = pydantic.SecretStr("")
 
     modal_token_id: str = ""

@@ -102,7 +102,9 @@ async def create_speech(request: Request) -> Response:
     check_text(speech.input, max_characters=MAX_INPUT_CHARACTERS, field="input")
     parameters = speech.parameters_for(model)
     model.check(parameters)
-    job = SynthesisJob(request.state.request_id, model.slug, parameters, state.settings.request_timeout_s)
+    timeouts = model.spec.timeouts
+    deadline_s = min(state.settings.request_timeout_s, timeouts.job_s)
+    job = SynthesisJob(request.state.request_id, model.slug, parameters, deadline_s, timeouts.cold_start_s)
     events = state.processors.stream(job)
     # headers wait for the first audio: what fails before it answers with its own status
     first = await until_disconnect(request.receive, anext(events))

@@ -66,20 +66,17 @@ class BaseTTSProcessor(ABC):
     async def stream(self, job: SynthesisJob) -> AsyncGenerator[AudioEvent | DoneEvent, None]:
         """The job's audio in order, then its `DoneEvent`. Close it to cancel the job at the provider.
 
-        Raises whatever error the worker sent, `Overloaded`, `SynthesisTimeout` past the job's deadline (time spent by
-        the reader is not counted), `TruncatedStream` where audio is missing.
+        Raises whatever error the worker sent, `Overloaded`, `SynthesisTimeout` past the job's deadline (what comes
+        before the first event is counted only beyond the cold start's budget, time spent by the reader not at all),
+        `TruncatedStream` where audio is missing.
         """
         async with self.places.hold(), aclosing(self._events(job)) as events:
-            remaining_s, next_seq, heard_ms = job.deadline_s, 0, 0.0
-            clock = asyncio.get_running_loop().time
+            patience, next_seq, heard_ms = _Patience(job), 0, 0.0
             while True:
-                asked_at = clock()
                 try:
-                    async with asyncio.timeout(remaining_s):
-                        event = await anext(events, None)
+                    event = await patience.next(events)
                 except TimeoutError:
-                    raise SynthesisTimeout(f"{self.slug} did not finish within {job.deadline_s:g} s") from None
-                remaining_s -= clock() - asked_at
+                    raise SynthesisTimeout(f"{self.slug} {patience.complaint}") from None
                 if event is None:
                     raise TruncatedStream(f"{self.slug} stopped sending after {next_seq} pieces of audio")
                 if isinstance(event, ErrorEvent):
@@ -114,6 +111,33 @@ class BaseTTSProcessor(ABC):
             raise ConfigurationError(
                 f"route {route.slug} ({cls.__name__}): {InvalidRequest.from_validation(error)}"
             ) from None
+
+
+class _Patience:
+    """How long a job's next event may still take."""
+
+    def __init__(self, job: SynthesisJob) -> None:
+        self._job, self._remaining_s = job, job.longest_s
+        self._has_begun = False
+
+    async def next(self, events: AsyncGenerator[Event, None]) -> Event | None:
+        """Raises `TimeoutError`."""
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
+        async with asyncio.timeout(self._remaining_s):
+            event = await anext(events, None)
+        self._remaining_s -= clock() - asked_at
+        if not self._has_begun:
+            self._remaining_s = min(self._remaining_s, self._job.deadline_s)
+            self._has_begun = True
+        return event
+
+    @property
+    def complaint(self) -> str:
+        job = self._job
+        if job.cold_start_s and not self._has_begun:
+            return f"did not begin to speak within {job.longest_s:g} s ({job.cold_start_s:g} of them for a cold start)"
+        return f"did not finish within {job.deadline_s:g} s"
 
 
 def json_object(response: httpx.Response, *, sender: str) -> dict[str, Any]:

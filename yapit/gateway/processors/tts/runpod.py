@@ -1,8 +1,9 @@
-"""RunPod queue endpoints over their HTTP API, without the SDK: its client polls once a second (runpod 1.12.0).
+"""RunPod endpoints over their HTTP APIs, without the SDK: its client polls once a second (runpod 1.12.0).
 
-`POST /run`, then `GET /stream/{id}?wait=` until a final status: at most one request is out per job, and each returns as
-soon as there is a chunk. `/stream` hands every chunk out once: where some were lost, or RunPod ran the job a second
-time, the rest of the job's whole output is fetched when it is complete.
+Load-balancing endpoints stream: see `runpod_balanced`. At a queue endpoint a job is `POST /run`, then
+`GET /stream/{id}?wait=` until a final status: at most one request is out per job, and each returns as soon as there is
+a chunk. `/stream` hands every chunk out once: where some were lost, or RunPod ran the job a second time, the rest of
+the job's whole output is fetched when it is complete.
 
 A lost answer to `/run` is told as an error, and not tried again here: RunPod knows no idempotency key and lets nobody
 choose a job's id, so that whether it has the job cannot be found out, and a second `/run` may pay for the work twice.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import pydantic
@@ -34,6 +35,7 @@ from yapit.errors import (
 from yapit.gateway.processors.tts import base
 from yapit.gateway.processors.tts.connections import PooledTransport
 from yapit.gateway.processors.tts.heard import Heard
+from yapit.gateway.processors.tts.runpod_balanced import BalancedEndpoint
 from yapit.gateway.routes import Route
 
 STREAM_WAIT_MS = 30_000
@@ -50,6 +52,7 @@ _POLL_AGAIN_AFTER_S = (0.0, 0.2, 0.4, 0.8, 1.6)
 
 class RunpodOptions(base.Options):
     runpod_endpoint_id: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    endpoint_type: Literal["queue", "load_balancer"] = "queue"
 
 
 class RunpodProcessor(base.BaseTTSProcessor):
@@ -64,11 +67,16 @@ class RunpodProcessor(base.BaseTTSProcessor):
         self._client = httpx.AsyncClient(
             transport=context.transport or PooledTransport(route.max_parallel),
             headers={"Authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(30.0, connect=5.0),
+            timeout=httpx.Timeout(None, connect=5.0),  # the job's deadline bounds the rest, or `_call`
         )
+        url = context.settings.runpod_lb_base.rstrip("/").replace("{id}", self.options.runpod_endpoint_id)
+        self._balanced = BalancedEndpoint(self._client, url=url, slug=route.slug)
         self._endings: set[asyncio.Task[None]] = set()
 
-    async def _events(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:
+    def _events(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:
+        return self._queued(job) if self.options.endpoint_type == "queue" else self._balanced.events(job)
+
+    async def _queued(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:
         submission = asyncio.ensure_future(self._submit(job))
         heard, is_final, is_over = Heard(), False, False
         try:
@@ -94,7 +102,9 @@ class RunpodProcessor(base.BaseTTSProcessor):
                 self._end_soon(submission, is_over=is_over)
 
     async def _submit(self, job: SynthesisJob) -> str:
-        limit_ms = int(job.deadline_s * 1000)
+        # Both from the time that we wait: the wait in the queue counts for the second only, but a worker that has just
+        # started initialises its model within the execution of its first job.
+        limit_ms = int(job.longest_s * 1000)
         policy = {"executionTimeout": max(_MIN_TIMEOUT_MS, limit_ms), "ttl": max(_MIN_TTL_MS, limit_ms)}
         answer = await self._call("POST", "/run", json={"input": job.parameters.payload(), "policy": policy})
         if not isinstance(provider_id := answer.get("id"), str) or not provider_id.replace("-", "").isalnum():
