@@ -21,6 +21,7 @@
     │   ├── UpstreamRefused         upstream_refused        502  no
     │   └── TruncatedStream         truncated_stream        502  yes
     ├── WorkerUnavailable           worker_unavailable      503  yes, after `retry_after_s`
+    │   └── NoWorkerYet             no_worker_yet           503  yes, after `retry_after_s`
     └── SynthesisTimeout            synthesis_timeout       504  yes
 
 The classes cross process boundaries as `{"type":"error","code","message","retryable"}`: `from_code`
@@ -153,6 +154,12 @@ class WorkerUnavailable(YapitError):
     code = "worker_unavailable"
     http_status = 503
     retryable = True
+
+
+class NoWorkerYet(WorkerUnavailable):
+    """The provider had no worker in time, so that nothing has run."""
+
+    code = "no_worker_yet"
 
 
 class SynthesisTimeout(YapitError):

@@ -59,8 +59,8 @@ async def test_it_asks_the_endpoint_that_the_template_names_once() -> None:
         (httpx.Response(401, json={"error": "unauthorized"}), "upstream_refused", "check RUNPOD_API_KEY"),
         (httpx.Response(404, text="Not Found"), "upstream_refused", "check runpod_endpoint_id"),
         (httpx.Response(400, json={"error": "not allowed for QB API"}), "upstream_refused", "queue endpoint"),
-        (NO_WORKER, "worker_unavailable", "no worker for the endpoint yet"),
-        (httpx.Response(400, text="timed out waiting for worker"), "worker_unavailable", "no worker"),
+        (NO_WORKER, "no_worker_yet", "no worker for the endpoint yet"),
+        (httpx.Response(400, text="timed out waiting for worker"), "no_worker_yet", "no worker"),
         (httpx.Response(524, html="<h1>timeout</h1>"), "synthesis_timeout", "524"),
         (httpx.Response(502, html="<h1>bad gateway</h1>"), "upstream_failed", "502"),
         (httpx.Response(429, json={}), "overloaded", "busy"),
@@ -114,7 +114,7 @@ def test_beyond_the_cold_starts_budget_it_says_that_there_is_no_worker() -> None
     edge = ColdEdge(ready_after_s=1_000, hold_s=0)
     with pytest.raises(YapitError, match="no worker") as caught:
         run_jumping(heard(balanced(edge), job(cold_start_s=300)))
-    assert (caught.value.code, caught.value.retryable) == ("worker_unavailable", True)
+    assert (caught.value.code, caught.value.retryable) == ("no_worker_yet", True)
     assert edge.requests == 300 / NO_WORKER_PAUSE_S + 1
 
 

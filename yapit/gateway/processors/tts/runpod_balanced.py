@@ -14,7 +14,7 @@ from contextlib import aclosing
 import httpx
 
 from yapit.contracts import AudioEvent, Event, SynthesisJob
-from yapit.errors import SynthesisTimeout, UpstreamRefused, WorkerUnavailable, YapitError
+from yapit.errors import NoWorkerYet, SynthesisTimeout, UpstreamRefused, YapitError
 from yapit.gateway.processors.tts import base
 from yapit.gateway.processors.tts.http_worker import HttpWorker
 
@@ -23,10 +23,6 @@ NO_WORKER_PAUSE_S = 5.0
 _NO_WORKER = ("no workers available", "timed out waiting for worker")
 _WRONG_TYPE = "not allowed for QB API"
 _PROCESSING_TIMEOUT_STATUS = 524
-
-
-class NoWorkerYet(WorkerUnavailable):
-    """No worker took the request."""
 
 
 class BalancedEndpoint:
