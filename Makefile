@@ -9,7 +9,7 @@ SPEED ?= 1.0
 SPECS := $(wildcard functions/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help say emulate test test-slow check format bench new-function install setup lock clean
+.PHONY: help say emulate test test-slow check format bench new-function plan-modal deploy-modal destroy-modal install setup lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -39,6 +39,15 @@ bench: .venv/.dev  ## measure ourselves and others side by side, into docs/bench
 
 new-function: .venv/.run  ## a new function from the template: make new-function NAME=x
 	@$(BIN)/python -m infra.new_function "$(NAME)"
+
+plan-modal: .venv/.run  ## what a deployment at Modal would do: make plan-modal FUNCTION=x [TARGET=emulator]
+	@$(BIN)/python -m infra.modal plan "$(FUNCTION)" --target "$(or $(TARGET),modal)"
+
+deploy-modal: .venv/.run  ## deploy at Modal, speak a sentence, write the route: FUNCTION=x [TARGET=emulator]
+	@$(BIN)/python -m infra.modal deploy "$(FUNCTION)" --target "$(or $(TARGET),modal)"
+
+destroy-modal: .venv/.run  ## stop the app at Modal and remove its route: FUNCTION=x [TARGET=emulator]
+	@$(BIN)/python -m infra.modal destroy "$(FUNCTION)" --target "$(or $(TARGET),modal)"
 
 install: .venv/.run  ## what one function needs: make install FUNCTION=x
 	$(BIN)/python -m infra.dependencies $(FUNCTION) | $(BIN)/pip install -q -c constraints.txt -r /dev/stdin

@@ -1,0 +1,1 @@
+"""Deploying functions at Modal, or at the emulator."""
