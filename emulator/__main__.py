@@ -1,7 +1,8 @@
 """`python -m emulator`: on loopback, port 8900, and Modal's gRPC on 8901 (`EMULATOR_HOST`, `EMULATOR_PORT`,
 `EMULATOR_MODAL_PORT`, `EMULATOR_API_KEY`).
 
-`EMULATOR_WORKERS=process` serves RunPod's endpoints with processes that run RunPod's own worker loop.
+`EMULATOR_WORKERS=process` serves RunPod's endpoints with processes that run RunPod's own worker loop. What is deployed
+here is kept in `EMULATOR_STATE_FILE` (`var/emulator.json`); `EMULATOR_MAX_WORKERS` is the account's quota.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ import os
 import sys
 from pathlib import Path
 
-from emulator.app import DEFAULT_API_KEY, Emulator, endpoints_from
+from emulator.app import DEFAULT_API_KEY, Emulator
 from emulator.endpoints import WorkerKind
-from emulator.runpod.endpoint import EndpointType
 from emulator.server import Server
 from yapit.errors import ConfigurationError
 from yapit.function_spec import functions_root
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERY_ADDRESS = ("", "0.0.0.0", "::")
+DEFAULT_STATE_FILE = "var/emulator.json"
+"""What is deployed here outlives a restart."""
 
 
 def main() -> None:
     level = os.environ.get("LOG_LEVEL", "info")
     logging.basicConfig(level=level.upper(), format="emulator  %(levelname)s %(message)s")
-    routes_file = Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json"))
     host, port = os.environ.get("EMULATOR_HOST", LOOPBACK[0]), int(os.environ.get("EMULATOR_PORT", "8900"))
     modal_port = int(os.environ.get("EMULATOR_MODAL_PORT", "8901"))
     api_key = os.environ.get("EMULATOR_API_KEY", DEFAULT_API_KEY)
@@ -33,12 +34,13 @@ def main() -> None:
         check_bind(host, api_key)
         emulator = Emulator(
             functions_root(),
-            endpoints=endpoints_from(routes_file),
-            load_balancers=endpoints_from(routes_file, EndpointType.LOAD_BALANCER),
             api_key=api_key,
             workers=_worker_kind(),
             base_url=f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}",
             modal_address=(host, modal_port),
+            routes_file=Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json")),
+            state_file=Path(os.environ.get("EMULATOR_STATE_FILE", DEFAULT_STATE_FILE)),
+            max_workers_quota=_quota(),
         )
     except ConfigurationError as error:
         sys.exit(f"emulator: {error}")
@@ -51,6 +53,16 @@ def check_bind(host: str, api_key: str) -> None:
         raise ConfigurationError(
             f"EMULATOR_HOST={host} is reachable from other machines: set EMULATOR_API_KEY to a key of your own"
         )
+
+
+def _quota() -> int | None:
+    """Raises `ConfigurationError`."""
+    value = os.environ.get("EMULATOR_MAX_WORKERS", "")
+    if value and not value.isdecimal():
+        raise ConfigurationError(
+            f"EMULATOR_MAX_WORKERS is {value!r}; it is a number: how many workers an account may have"
+        )
+    return int(value) if value else None
 
 
 def _worker_kind() -> WorkerKind:

@@ -8,11 +8,9 @@ Modal's control plane is gRPC, on a port of its own.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -27,11 +25,16 @@ from emulator.engine.clock import Clock, RealClock
 from emulator.engine.faults import Faults
 from emulator.modal import functions as modal_functions
 from emulator.modal.control_plane import ControlPlane, default_token
+from emulator.routed import Refreshing, RoutedEndpoints
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
 from emulator.runpod.client_api import ClientApi
 from emulator.runpod.endpoint import EndpointType
 from emulator.runpod.load_balancer import LoadBalancers
+from emulator.runpod.management.account import Account
+from emulator.runpod.management.api import ManagementApi
+from emulator.runpod.management.fleet import EndpointFleet
+from emulator.runpod.management.state import StateFile
 from emulator.runpod.worker_api import WorkerApi
 from yapit.errors import ConfigurationError, WorkerUnavailable
 from yapit.function_spec import FunctionSpec, discover
@@ -51,6 +54,9 @@ class Emulator:
     endpoints run the vendor's own loop and ask for their jobs at `base_url`. Both are started when jobs wait and
     stopped when idle.
 
+    The endpoints that `routes_file` names are there as well, while it names them, and those that the management API
+    makes; they are kept in `state_file`. `max_workers_quota` bounds the sum of their `workers.max`, as an account does.
+
     Modal's API is served at `modal_address` while the lifespan runs, or from `modal.listen()` on.
 
     Raises `ConfigurationError` for a function that cannot be read. One whose packages are missing is served, and
@@ -69,6 +75,9 @@ class Emulator:
         workers: WorkerKind = "in-process",
         base_url: str | None = None,
         modal_address: tuple[str, int] | None = None,
+        routes_file: Path | None = None,
+        state_file: Path | None = None,
+        max_workers_quota: int | None = None,
     ) -> None:
         if workers == "process" and base_url is None:
             raise ConfigurationError("worker processes need the emulator's base_url, to ask it for their jobs")
@@ -78,6 +87,9 @@ class Emulator:
         self.functions_dir, self.specs = functions_dir, discover(functions_dir)
         import_functions_from(functions_dir)
         self.endpoints = self._endpoints(endpoints or {}, load_balancers or {}, workers, base_url or "")
+        fleet = EndpointFleet(self.endpoints, self.specs, self.clock)
+        account = Account(fleet, self.clock, StateFile(state_file), max_workers_quota=max_workers_quota)
+        management = ManagementApi(account, fleet, api_key=api_key, clock=self.clock)
         self.modal, self._modal_address = self._modal(), modal_address
         self.runners: dict[str, Runner] = {}
         webhook_client = webhook_client or httpx.AsyncClient(timeout=10.0)
@@ -85,8 +97,11 @@ class Emulator:
         worker_api = WorkerApi(self.endpoints, api_key=api_key, clock=self.clock)
         mounts = [Mount(f"/workers/{name}", app=self._worker(spec)) for name, spec in self.specs.items()]
         faults = Route(fault_requests.PATH, self._serve_faults, methods=["GET", "PUT", "DELETE"])
-        routes = [Route("/healthz", self._healthz), faults, *mounts, *worker_api.routes(), *self._api.routes()]
-        served = Starlette(routes=routes, lifespan=self._lifespan)
+        runpod = [*management.routes(), *worker_api.routes(), *self._api.routes()]
+        routes = [Route("/healthz", self._healthz), faults, *mounts, *runpod]
+        served: ASGIApp = Starlette(routes=routes, lifespan=self._lifespan)
+        if routes_file is not None:
+            served = Refreshing(served, RoutedEndpoints(self.endpoints, routes_file).refresh)
         balancing = LoadBalancers(served, self.endpoints, api_key=api_key)
         self.app: ASGIApp = fault_requests.FaultyRequests(balancing, self.faults, self.clock)
 
@@ -153,21 +168,6 @@ class Emulator:
             await self.modal.listen(*self._modal_address)
         yield
         await self.close()
-
-
-def endpoints_from(routes_file: Path, endpoint_type: EndpointType = EndpointType.QUEUE) -> dict[str, str]:
-    """RunPod endpoint id → function, for the entries of `tts_processors.json` that name an endpoint of that type."""
-    if not routes_file.is_file():
-        return {}
-    try:
-        entries: list[dict[str, Any]] = json.loads(routes_file.read_text(encoding="utf-8"))
-        return {
-            entry["runpod_endpoint_id"]: entry.get("function") or entry["slug"]
-            for entry in entries
-            if "runpod_endpoint_id" in entry and entry.get("endpoint_type", "queue").upper() == endpoint_type.value
-        }
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(f"{routes_file}: not a list of routes: {error!r}") from None
 
 
 def _unavailable(reason: str) -> ASGIApp:

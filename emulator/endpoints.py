@@ -14,6 +14,7 @@ from emulator.engine.pool import WorkerPool
 from emulator.engine.worker import Worker
 from emulator.runpod.endpoint import Endpoint, EndpointType, QueueEndpoint
 from emulator.runpod.load_balancer import LoadBalancedEndpoint
+from emulator.runpod.management.rules import RESERVED_IDS
 from emulator.runpod.policy import POLICIES
 from emulator.runpod.process import ProcessWorker, ServerProcessWorker, function_environment, worker_environment
 from emulator.runpod.served import AppWorker
@@ -73,18 +74,34 @@ class Endpoints(Mapping[str, Endpoint]):
 
         Raises `ConfigurationError` where the id is taken or there is no such function.
         """
-        spec = self._specs.get(function)
-        if spec is None:
+        spec = self.spec(endpoint_id, function)
+        make_worker = self.worker_maker(endpoint_id, spec, endpoint_type)
+        return self.put(endpoint_id, endpoint_type, limits or limits_of(spec, endpoint_type), make_worker)
+
+    def spec(self, endpoint_id: str, function: str) -> FunctionSpec:
+        """What the endpoint is to run. Raises `ConfigurationError` where there is no such function."""
+        try:
+            return self._specs[function]
+        except KeyError:
             known = ", ".join(self._specs)
             raise ConfigurationError(
                 f"RunPod endpoint {endpoint_id}: there is no function {function!r}; there is {known}"
-            )
+            ) from None
+
+    def put(
+        self,
+        endpoint_id: str,
+        endpoint_type: EndpointType,
+        limits: PoolLimits,
+        make_worker: Callable[[str], Worker],
+    ) -> Endpoint:
+        """A new endpoint over workers of one's own. Raises `ConfigurationError` where the id is taken."""
         if endpoint_id in self._endpoints:
             raise ConfigurationError(f"RunPod endpoint {endpoint_id}: there is one of that id already")
-        limits = limits or limits_of(spec, endpoint_type)
+        if endpoint_id in RESERVED_IDS:
+            raise ConfigurationError(f"RunPod endpoint {endpoint_id}: that is a path of the management API; rename it")
         pool = WorkerPool(
-            self._worker_maker(endpoint_id, spec, endpoint_type),
-            *(limits, self._clock),
+            *(make_worker, limits, self._clock),
             name=endpoint_id,
             policy=POLICIES[endpoint_type],
             faults=self._faults,
@@ -95,9 +112,13 @@ class Endpoints(Mapping[str, Endpoint]):
             pool.open()
         return endpoint
 
+    def take(self, endpoint_id: str) -> Endpoint:
+        """The endpoint, callable no longer; whoever takes it closes its pool. Raises `KeyError`."""
+        return self._endpoints.pop(endpoint_id)
+
     async def remove(self, endpoint_id: str) -> None:
         """Cancel what an endpoint runs and stop its workers. Raises `KeyError`."""
-        await self._endpoints.pop(endpoint_id).pool.close()
+        await self.take(endpoint_id).pool.close()
 
     def open(self) -> None:
         """Start the workers that the endpoints always keep."""
@@ -109,9 +130,11 @@ class Endpoints(Mapping[str, Endpoint]):
         """Stop every worker; running jobs end as cancelled."""
         await asyncio.gather(*(endpoint.pool.close() for endpoint in self._endpoints.values()))
 
-    def _worker_maker(
+    def worker_maker(
         self, endpoint_id: str, spec: FunctionSpec, endpoint_type: EndpointType
     ) -> Callable[[str], Worker]:
+        """What makes workers for an endpoint of that function, by their ids."""
+
         def in_process(worker_id: str) -> Worker:
             if endpoint_type is EndpointType.QUEUE:
                 return _in_process(spec)

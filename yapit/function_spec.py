@@ -25,6 +25,7 @@ __all__ = [
     "InputLimits",
     "ModalHardware",
     "ModalSecret",
+    "RunpodHardware",
     "Scaling",
     "Timeouts",
     "Voice",
@@ -57,11 +58,15 @@ class InputLimits(_Data):
 
 
 class Scaling(_Data):
-    """Workers per endpoint, and what one takes on: `max_queue` jobs may wait inside a worker; more are refused."""
+    """Workers per endpoint, and what one takes on: `max_queue` jobs may wait inside a worker; more are refused.
+
+    Another worker is started when jobs have waited for `queue_delay_s`.
+    """
 
     min_workers: Annotated[int, pydantic.Field(ge=0)] = 0
     max_workers: Count = 2
     idle_timeout_s: Positive = 60.0
+    queue_delay_s: Annotated[float, pydantic.Field(ge=0.5)] = 4.0
     concurrency: Count = 4
     max_queue: Annotated[int, pydantic.Field(ge=0)] = 64
 
@@ -97,6 +102,24 @@ class ModalHardware(_Data):
     buffer_workers: Annotated[int, pydantic.Field(ge=0)] = 0
     volumes: dict[Annotated[str, pydantic.Field(pattern=r"^/[\w./-]+$")], str] = {}
     secrets: list[ModalSecret] = []
+
+
+class RunpodHardware(_Data):
+    """What a worker runs on at RunPod (its management API v2, `POST /v2/serverless`).
+
+    `gpu_pools`, the preferred one first, are ids of `GET /v2/catalog/gpus`; without any the function runs on CPUs:
+    `vcpus`, a power of two, of `cpu_flavour`, an id of `GET /v2/catalog/cpus`. `flashboot` keeps a worker's state after
+    it was stopped, so that the next one starts sooner.
+    """
+
+    gpu_pools: list[str] = []
+    gpu_count: Count = 1
+    min_cuda: Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+$")] | None = None
+    cpu_flavour: str = "cpu5c"
+    vcpus: Annotated[int, pydantic.Field(ge=2, le=64)] = 2
+    disk_gb: Count = 20
+    flashboot: bool = True
+    data_centers: list[str] = []
 
 
 class Voice(_Data):
@@ -148,6 +171,7 @@ class FunctionSpec(_Data):
     scaling: Scaling = Scaling()
     timeouts: Timeouts = Timeouts()
     modal: ModalHardware = ModalHardware()
+    runpod: RunpodHardware = RunpodHardware()
     examples: list[Example] = []
     voices: list[Voice] = []
 

@@ -30,12 +30,13 @@ STOP_GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """What a worker did, and when (seconds of the clock)."""
+    """What a worker did, and when (seconds of the clock). `detail`: its last words, if it died."""
 
     at_s: float
     worker_id: str
     event: str
     job_id: str | None = None
+    detail: str = ""
 
 
 class WorkerPool:
@@ -100,6 +101,10 @@ class WorkerPool:
     def workers(self) -> Counter[str]:
         """How many workers there are by state: throttled, initializing, idle, running, unhealthy."""
         return Counter(slot.state for slot in self._slots.values())
+
+    def states(self) -> dict[str, str]:
+        """Each worker's state by its id, in the order in which they were started."""
+        return {slot.worker_id: slot.state for slot in self._slots.values()}
 
     def worker(self, worker_id: str) -> Worker | None:
         slot = self._slots.get(worker_id)
@@ -192,7 +197,7 @@ class WorkerPool:
         except Exception as error:
             logger.error("worker %s failed to start: %s", slot.worker_id, error)
             self._failed_starts += 1
-            self._retire(slot, "failed to start")
+            self._retire(slot, "failed to start", str(error))
             self._give_up_after_failed_start(error)
             return
         self._failed_starts = 0
@@ -268,7 +273,7 @@ class WorkerPool:
 
     def _lost(self, slot: Slot, reason: str) -> None:
         logger.warning("worker %s lost: %s", slot.worker_id, reason)
-        self._retire(slot, "lost")
+        self._retire(slot, "lost", reason)
         for attempt in [*slot.jobs]:
             if attempt.is_current:
                 self._attempt_again(attempt.job, reason)
@@ -295,10 +300,10 @@ class WorkerPool:
             self._retire(slot, "idle")
             self._scale()
 
-    def _retire(self, slot: Slot, reason: str) -> None:
+    def _retire(self, slot: Slot, reason: str, detail: str = "") -> None:
         if self._slots.pop(slot.worker_id, None) is None:
             return
-        self._note(slot, reason)
+        self._note(slot, reason, detail=detail)
         slot.stop_waiting()
         task = asyncio.create_task(self._stop(slot))
         self._stopping.add(task)
@@ -329,5 +334,5 @@ class WorkerPool:
     def _subject(self, name: str) -> str:
         return f"{self.name}/{name}"
 
-    def _note(self, slot: Slot, event: str, job_id: str | None = None) -> None:
-        self.log.append(LogEntry(self._clock.now(), slot.worker_id, event, job_id))
+    def _note(self, slot: Slot, event: str, job_id: str | None = None, detail: str = "") -> None:
+        self.log.append(LogEntry(self._clock.now(), slot.worker_id, event, job_id, detail))

@@ -70,6 +70,7 @@ class QueueEndpoint(Endpoint):
     def __init__(self, endpoint_id: str, pool: WorkerPool, clock: Clock) -> None:
         super().__init__(endpoint_id, pool, clock)
         self.jobs = JobStore(clock)
+        self.execution_timeout_ms = facts.EXECUTION_TIMEOUT_MS
 
     def submit(self, body: Any, *, is_sync: bool, size_bytes: int = 0) -> Job:
         """Make and queue the job of a `/run` or `/runsync` body of that size.
@@ -78,7 +79,7 @@ class QueueEndpoint(Endpoint):
         """
         policy = _checked(body)
         timeout_ms = _milliseconds(
-            policy, "executionTimeout", facts.EXECUTION_TIMEOUT_MS, facts.EXECUTION_TIMEOUT_RANGE_MS
+            policy, "executionTimeout", self.execution_timeout_ms, facts.EXECUTION_TIMEOUT_RANGE_MS
         )
         ttl_ms = _milliseconds(policy, "ttl", facts.TTL_MS, facts.TTL_RANGE_MS)
         prefix = facts.SYNC_ID_PREFIX if is_sync else ""
