@@ -125,7 +125,7 @@ class Job:
 
     @property
     def held_bytes(self) -> int:
-        """What this job keeps in memory, of what came as bytes: chunks nobody has fetched, and the output."""
+        """What this job keeps in memory, of what tells its size: chunks nobody has fetched, and the output."""
         return sum(_size_bytes(part) for part in (*self._chunks, self.output))
 
     def drain(self) -> list[Any]:
@@ -203,4 +203,4 @@ class Attempt:
 
 
 def _size_bytes(part: Any) -> int:
-    return len(part) if isinstance(part, bytes) else 0
+    return len(part) if isinstance(part, bytes) else getattr(part, "size_bytes", 0)

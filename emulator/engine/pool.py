@@ -117,6 +117,11 @@ class WorkerPool:
             self._retire_if_spent(slot)
             self._scale()
 
+    def lose(self, worker_id: str, reason: str) -> None:
+        """A worker is killed; what it ran runs again elsewhere."""
+        if slot := self._slots.get(worker_id):
+            self._lost(slot, reason)
+
     def submit(self, job: Job) -> None:
         """Queue a job and see to it that it runs."""
         if self._ended not in job.on_final:

@@ -49,13 +49,15 @@ class CallStore:
         self._bytes[call.call_id] = call.size_bytes
         if call.unfinished:
             self._keep(call)
+        elif call.is_fetched:
+            self._keep(call, facts.CLEARED_RETENTION_S)
         else:
             self._keep(call, facts.OUTPUT_RETENTION_S if call.is_spawned else facts.UNFETCHED_RETENTION_S)
 
     def fetched(self, call: FunctionCall) -> None:
-        """Its outputs were fetched for good."""
-        if call.call_id in self._calls:
-            self._keep(call, facts.CLEARED_RETENTION_S)
+        """Its outputs were fetched by somebody who will not ask again."""
+        call.is_fetched = True
+        self.changed(call)
 
     def drop(self, call_id: str) -> None:
         self._calls.pop(call_id, None)

@@ -1,25 +1,34 @@
-"""Modal's API: the gRPC control plane, over the functions and classes that are defined for it."""
+"""Modal's API: the gRPC control plane, and over HTTP blobs and web endpoints, for whatever is defined."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from starlette.routing import BaseRoute
 
 from emulator.engine.clock import Clock
 from emulator.engine.faults import Faults
 from emulator.modal import facts
+from emulator.modal.addresses import Addresses
+from emulator.modal.autoscaler import Autoscaler
+from emulator.modal.blobs import BlobStore
 from emulator.modal.call_store import CallStore
 from emulator.modal.calls import Calls
 from emulator.modal.definitions import Definition
 from emulator.modal.ids import Ids
+from emulator.modal.input_plane import InputPlane
+from emulator.modal.intake import Intake
+from emulator.modal.limits import ModalLimits
 from emulator.modal.lookup import Lookup
 from emulator.modal.registry import Registry
 from emulator.modal.rpc import Caller, RpcServer
 from emulator.modal.streams import Streams
+from emulator.modal.tokens import Signer
+from emulator.modal.web import ProxyToken, Web
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,51 +38,85 @@ class Token:
     token_id: str
     token_secret: str
 
+    def is_in(self, caller: Caller) -> bool:
+        is_id = hmac.compare_digest(caller.get("x-modal-token-id").encode(), self.token_id.encode())
+        return is_id and hmac.compare_digest(caller.get("x-modal-token-secret").encode(), self.token_secret.encode())
+
 
 class ControlPlane:
-    """Nothing runs until `listen`."""
+    """Nothing runs until `listen`. `http_url` is where `routes` are served; without it there are no blobs."""
 
-    def __init__(self, *, token: Token, clock: Clock, faults: Faults) -> None:
-        self.token, self.ids = token, Ids()
-        self.registry = Registry(clock, self.ids, faults)
-        self.calls = CallStore(clock)
+    def __init__(
+        self,
+        *,
+        token: Token,
+        proxy_token: ProxyToken,
+        clock: Clock,
+        faults: Faults,
+        limits: ModalLimits | None = None,
+        http_url: str = "",
+    ) -> None:
+        self.token, self.proxy_token, self.addresses = token, proxy_token, Addresses(http_url)
+        self.ids, signer = Ids(), Signer()
+        self.registry, self.calls = Registry(clock, self.ids, faults), CallStore(clock)
+        self.blobs = BlobStore(clock, self.ids, self.addresses)
+        self.intake = Intake(self.registry, self.calls, self.blobs, self.ids, clock, limits or ModalLimits())
+        self._web = Web(
+            self.registry,
+            self.intake,
+            self.calls,
+            clock,
+            addresses=self.addresses,
+            proxy_token=proxy_token,
+        )
         areas = (
-            Lookup(self.registry),
-            Calls(self.registry, self.calls, self.ids, clock),
-            Streams(self.calls),
+            Lookup(self.registry, self.addresses),
+            Calls(self.intake, self.calls, signer, clock),
+            Streams(self.intake, self.calls),
+            InputPlane(self.intake, self.calls, signer, clock),
+            Autoscaler(self.intake),
+            self.blobs,
         )
         handlers = {name: handler for area in areas for name, handler in area.handlers().items()}
         self.rpc = RpcServer(handlers, authorise=self._authorise, clock=clock, faults=faults)
-        self.server_url = ""
 
     def define(self, definition: Definition) -> None:
         """Make a function or class callable."""
         self.registry.define(definition)
 
+    def routes(self) -> list[BaseRoute]:
+        """What is served over HTTP."""
+        return [*self.blobs.routes(), *self._web.routes()]
+
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Start the containers that functions always keep, and serve; what the SDK is given as MODAL_SERVER_URL."""
         for function in self.registry.functions():
             function.pool.open()
-        self.server_url = await self.rpc.listen(host, port)
-        return self.server_url
+        self.addresses.rpc = await self.rpc.listen(host, port)
+        return self.addresses.rpc
 
     async def stop_workers(self) -> None:
         """Stop every container; calls that run end as cancelled."""
-        await asyncio.gather(*(function.pool.close() for function in self.registry.functions()))
+        await self.registry.close()
 
     async def close(self) -> None:
         await self.stop_workers()
         await self.rpc.close()
 
+    def environment(self) -> Mapping[str, str]:
+        """What the SDK needs to find this control plane."""
+        return {
+            "MODAL_SERVER_URL": self.addresses.rpc,
+            "MODAL_TOKEN_ID": self.token.token_id,
+            "MODAL_TOKEN_SECRET": self.token.token_secret,
+        }
+
     def _authorise(self, _: str, caller: Caller) -> None:
-        token_id, token_secret = caller.get("x-modal-token-id"), caller.get("x-modal-token-secret")
-        is_known = token_id == self.token.token_id and hmac.compare_digest(
-            token_secret.encode(), self.token.token_secret.encode()
-        )
-        if not is_known:
-            raise GRPCError(Status.UNAUTHENTICATED, f"token {token_id!r} is not valid here")
+        if not self.token.is_in(caller):
+            found = caller.get("x-modal-token-id") or "none"
+            raise GRPCError(Status.UNAUTHENTICATED, f"not a valid token here: {found}")
 
 
-def default_token(api_key: str) -> Token:
-    """The emulator's one key, as a Modal token."""
-    return Token(facts.TOKEN_ID, api_key)
+def default_tokens(api_key: str) -> tuple[Token, ProxyToken]:
+    """The emulator's one key as the secret of a Modal token and of a proxy token."""
+    return Token(facts.TOKEN_ID, api_key), ProxyToken(facts.PROXY_KEY, api_key)

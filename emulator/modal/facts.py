@@ -12,6 +12,20 @@ MAX_OUTPUTS = 49  # [SDK] FunctionCall.iter asks for as many at a time
 MAX_INPUTS_OUTSTANDING = 1_000  # [SDK] of one map, where the server does not say
 
 TIMEOUT_S = 300.0  # [DOCS] default of a function
+CONTROL_PLANE_REGION = "us-east"  # [DOCS] inputs of the other regions go to the region's input plane
+AUTH_TOKEN_LIFETIME_S = 20 * 60.0  # [SDK] DEFAULT_EXPIRY_OFFSET of the input plane's tokens
+
+MAX_QUEUED = 2_000  # [DOCS] inputs of a function that wait, of calls that somebody waits for
+MAX_TOTAL = 25_000  # [DOCS] and in all
+MAX_SPAWNED = 50_000  # ours; [DOCS] a million
+INPUTS_PER_S = 200.0  # [DOCS] of a new workspace; here only where it is asked for
+RATE_BURST_S = 5.0  # [DOCS]
+
+MIN_RETRY_DELAY_MS = 1_000  # [SDK] MIN_INPUT_RETRY_DELAY_MS
+
+WEB_TIMEOUT_S = 150.0  # [DOCS] then a web request is answered with a redirection to its result
+WEB_CALL_PARAMETER = "__modal_function_call_id"  # [DOCS] of that address
+
 OUTPUT_RETENTION_S = 7 * 86_400.0  # [DOCS] results of spawned calls can be had for a week
 UNFETCHED_RETENTION_S = 300.0  # ours: of a call that somebody waited for, and left
 CLEARED_RETENTION_S = 10.0  # ours: how long an output that was fetched for good can be fetched again, by a retry
@@ -21,15 +35,34 @@ CANCELLED = "the input was cancelled"  # [?] text of a cancelled input's error
 TIMEOUT = "Task's current input hit its timeout of {:g}s"  # [?] text of a timed-out input's error
 LOST = "the container that ran the input died"  # [?] text of an internal failure
 
-TOKEN_ID = "ak-emulator"  # ours, in the form of Modal's  # noqa: S105
+TOKEN_ID, PROXY_KEY = "ak-emulator", "wk-emulator"  # ours, in the form of Modal's
 
 IMPLEMENTED = (
+    "AttemptAwait",
+    "AttemptRetry",
+    "AttemptStart",
+    "AuthTokenGet",
+    "BlobCreate",
+    "BlobGet",
     "ClassGet",
+    "ClientHello",
+    "FunctionBindParams",
     "FunctionCallCancel",
+    "FunctionCallFromId",
     "FunctionCallGetDataOut",
+    "FunctionFinishInputs",
     "FunctionGet",
+    "FunctionGetById",
+    "FunctionGetCurrentStats",
     "FunctionGetOutputs",
+    "FunctionGetSchedulingParams",
     "FunctionMap",
+    "FunctionPutInputs",
+    "FunctionRetryInputs",
+    "FunctionUpdateSchedulingParams",
+    "MapAwait",
+    "MapCheckInputs",
+    "MapStartOrContinue",
 )
 
 OPERATIONS = {name: name in IMPLEMENTED for name in rpc_names()}

@@ -1,4 +1,4 @@
-"""Looking up functions and classes by name."""
+"""Looking up functions and classes by name, and binding classes to parameters."""
 
 from __future__ import annotations
 
@@ -6,37 +6,49 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from modal_proto import api_pb2
 
-from emulator.modal.definitions import Definition, Method
+from emulator.modal import facts
+from emulator.modal.addresses import Addresses
+from emulator.modal.definitions import Method
+from emulator.modal.parameters import BadParameters
 from emulator.modal.protocol import CBOR, GENERATOR_DONE
-from emulator.modal.registry import Function, Registry
+from emulator.modal.registry import Function, Registry, TooManyVariants, web_label
 from emulator.modal.rpc import Caller, Handlers
+from emulator.modal.web import PATH
 
-FunctionType = api_pb2.Function
+GENERATOR = api_pb2.Function.FUNCTION_TYPE_GENERATOR
+FUNCTION = api_pb2.Function.FUNCTION_TYPE_FUNCTION
+PROTO = api_pb2.ClassParameterInfo.PARAM_SERIALIZATION_FORMAT_PROTO
 
 
 class Lookup:
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, addresses: Addresses) -> None:
+        self._registry, self._addresses = registry, addresses
 
     def handlers(self) -> Handlers:
-        return {"FunctionGet": self.function_get, "ClassGet": self.class_get}
+        return {
+            "ClientHello": self.hello,
+            "FunctionGet": self.function_get,
+            "FunctionGetById": self.function_get_by_id,
+            "ClassGet": self.class_get,
+            "FunctionBindParams": self.bind,
+        }
+
+    async def hello(self, _request: object, _: Caller) -> api_pb2.ClientHelloResponse:
+        return api_pb2.ClientHelloResponse()
 
     async def function_get(self, request: api_pb2.FunctionGetRequest, _: Caller) -> api_pb2.FunctionGetResponse:
         function = self._registry.find(request.app_name, request.object_tag)
         if function is None:
             raise self._not_found(request.app_name, request.object_tag)
-        definition = function.definition
-        data = api_pb2.FunctionData(
-            module_name=definition.app_name,
-            function_name=definition.tag,
-            function_type=_type_of(definition.methods.get("", Method())),
-            is_class=definition.is_class,
-            timeout_secs=round(function.timeout_s),
-            ranked_functions=[api_pb2.FunctionData.RankedFunction(rank=0, function=_proto(function))],
-        )
         return api_pb2.FunctionGetResponse(
-            function_id=function.function_id, handle_metadata=self.metadata(function), function=data
+            function_id=function.function_id, handle_metadata=self.metadata(function), function=_data(function)
         )
+
+    async def function_get_by_id(
+        self, request: api_pb2.FunctionGetByIdRequest, _: Caller
+    ) -> api_pb2.FunctionGetByIdResponse:
+        function = self._by_id(request.function_id)
+        return api_pb2.FunctionGetByIdResponse(function=_data(function), handle_metadata=self.metadata(function))
 
     async def class_get(self, request: api_pb2.ClassGetRequest, _: Caller) -> api_pb2.ClassGetResponse:
         class_id = self._registry.class_id(request.app_name, request.object_tag)
@@ -44,20 +56,66 @@ class Lookup:
             raise self._not_found(request.app_name, request.object_tag)
         return api_pb2.ClassGetResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
 
+    async def bind(
+        self, request: api_pb2.FunctionBindParamsRequest, _: Caller
+    ) -> api_pb2.FunctionBindParamsResponse:
+        function = self._by_id(request.function_id)
+        try:
+            bound = self._registry.bind(function, request.serialized_params, request.function_options)
+        except BadParameters as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{function.definition.name}: {error}") from None
+        except TooManyVariants as error:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, str(error)) from None
+        return api_pb2.FunctionBindParamsResponse(
+            bound_function_id=bound.function_id, handle_metadata=self.metadata(bound)
+        )
+
     def metadata(self, function: Function) -> api_pb2.FunctionHandleMetadata:
         """What the SDK keeps of a function. Only CBOR is offered, so that it sends no pickles."""
         definition = function.definition
         if not definition.is_class:
-            return _method_metadata(definition, definition.methods[""])
-        return api_pb2.FunctionHandleMetadata(
+            return self._method_metadata(function, definition.methods[""])
+        methods = {name: self._method_metadata(function, method) for name, method in definition.methods.items()}
+        metadata = api_pb2.FunctionHandleMetadata(
+            app_id=self._registry.app_id(definition.app_name),
             function_name=definition.tag,
-            function_type=FunctionType.FUNCTION_TYPE_FUNCTION,
-            method_handle_metadata={
-                name: _method_metadata(definition, method) for name, method in definition.methods.items()
-            },
+            function_type=FUNCTION,
+            method_handle_metadata=methods,
             supported_input_formats=[CBOR],
             supported_output_formats=[CBOR, GENERATOR_DONE],
         )
+        if definition.parameters:
+            schema = api_pb2.ClassParameterInfo(format=PROTO, schema=definition.parameters)
+            metadata.class_parameter_info.CopyFrom(schema)
+        self._add_input_plane(function, metadata)
+        return metadata
+
+    def _method_metadata(self, function: Function, method: Method) -> api_pb2.FunctionHandleMetadata:
+        definition = function.definition
+        metadata = api_pb2.FunctionHandleMetadata(
+            app_id=self._registry.app_id(definition.app_name),
+            function_name=f"{definition.name}.{method.name}" if definition.is_class else definition.name,
+            function_type=GENERATOR if method.is_generator else FUNCTION,
+            is_method=definition.is_class,
+            use_method_name=method.name,
+            supported_input_formats=[CBOR],
+            supported_output_formats=[CBOR, GENERATOR_DONE] if method.is_generator else [CBOR],
+        )
+        if method.is_web:
+            metadata.web_url = f"{self._addresses.http}{PATH}/{web_label(definition, method)}"
+        self._add_input_plane(function, metadata)
+        return metadata
+
+    def _add_input_plane(self, function: Function, metadata: api_pb2.FunctionHandleMetadata) -> None:
+        if function.settings.has_input_plane:
+            metadata.input_plane_url = self._addresses.rpc
+            metadata.input_plane_region = function.settings.routing_region
+
+    def _by_id(self, function_id: str) -> Function:
+        function = self._registry.get(function_id)
+        if function is None:
+            raise GRPCError(Status.NOT_FOUND, f"there is no function {function_id!r}")
+        return function
 
     def _not_found(self, app_name: str, tag: str) -> GRPCError:
         if self._registry.class_id(app_name, tag):
@@ -65,24 +123,24 @@ class Lookup:
             return GRPCError(Status.NOT_FOUND, f"{tag!r} of app {app_name!r} is a class", [reason])
         apps = self._registry.apps()
         if app_name not in apps:
-            return GRPCError(Status.NOT_FOUND, f"there is no app {app_name!r}; there is {', '.join(sorted(apps))}")
+            return GRPCError(Status.NOT_FOUND, f"there is no app {app_name!r}; there is {', '.join(apps)}")
         return GRPCError(Status.NOT_FOUND, f"app {app_name!r} has no {tag!r}")
 
 
-def _method_metadata(definition: Definition, method: Method) -> api_pb2.FunctionHandleMetadata:
-    return api_pb2.FunctionHandleMetadata(
-        function_name=f"{definition.name}.{method.name}" if definition.is_class else definition.name,
-        function_type=_type_of(method),
-        is_method=definition.is_class,
-        use_method_name=method.name,
-        supported_input_formats=[CBOR],
-        supported_output_formats=[CBOR, GENERATOR_DONE] if method.is_generator else [CBOR],
+def _data(function: Function) -> api_pb2.FunctionData:
+    definition, settings = function.definition, function.settings
+    single = definition.methods.get("", Method())
+    proto = api_pb2.Function(
+        function_name=definition.tag,
+        timeout_secs=round(settings.timeout_s),
+        max_concurrent_inputs=settings.limits.concurrency,
+        routing_region=settings.routing_region or facts.CONTROL_PLANE_REGION,
     )
-
-
-def _type_of(method: Method) -> api_pb2.Function.FunctionType.ValueType:
-    return FunctionType.FUNCTION_TYPE_GENERATOR if method.is_generator else FunctionType.FUNCTION_TYPE_FUNCTION
-
-
-def _proto(function: Function) -> api_pb2.Function:
-    return api_pb2.Function(function_name=function.definition.tag, timeout_secs=round(function.timeout_s))
+    return api_pb2.FunctionData(
+        module_name=definition.app_name,
+        function_name=definition.tag,
+        function_type=GENERATOR if single.is_generator else FUNCTION,
+        is_class=definition.is_class,
+        timeout_secs=round(settings.timeout_s),
+        ranked_functions=[api_pb2.FunctionData.RankedFunction(rank=0, function=proto)],
+    )

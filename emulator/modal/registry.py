@@ -1,52 +1,95 @@
-"""The functions and classes that can be looked up, and the containers of each."""
+"""The functions and classes that can be looked up, their variants, and the containers of each."""
 
 from __future__ import annotations
+
+import asyncio
 
 from modal_proto import api_pb2
 
 from emulator.engine.clock import Clock
 from emulator.engine.faults import Faults
 from emulator.engine.pool import WorkerPool
-from emulator.modal.definitions import Definition, Parameters
+from emulator.modal import parameters
+from emulator.modal.definitions import Binding, Definition, Method, Settings
 from emulator.modal.ids import Ids
 from emulator.modal.results import POLICY
 
+MAX_VARIANTS = 1_000
+
+
+class TooManyVariants(Exception):
+    """As many combinations of parameters and options were bound as may be."""
+
 
 class Function:
-    """A definition with its id and its containers."""
+    """A definition, bound to parameters and options, with its id and its containers."""
 
     def __init__(
-        self, function_id: str, definition: Definition, parameters: Parameters, clock: Clock, faults: Faults
+        self, definition: Definition, binding: Binding, settings: Settings, clock: Clock, faults: Faults
     ) -> None:
-        self.function_id, self.definition, self.parameters = function_id, definition, parameters
-        self.timeout_s = definition.timeout_s
-        self.retry_policy: api_pb2.FunctionRetryPolicy = definition.retry_policy
+        self.definition, self.binding, self.settings = definition, binding, settings
         self.pool = WorkerPool(
-            lambda worker_id: definition.make_worker(worker_id, parameters),
-            definition.limits,
+            lambda worker_id: definition.make_worker(worker_id, binding),
+            settings.limits,
             clock,
             name=f"modal/{definition.app_name}/{definition.name}",
             policy=POLICY,
             faults=faults,
         )
 
+    @property
+    def function_id(self) -> str:
+        return self.binding.function_id
+
 
 class Registry:
-    """`define` makes a definition known, in place of the one of the same name."""
+    """`define` makes a definition known, in place of the one of the same name, whose ids it takes over."""
 
     def __init__(self, clock: Clock, ids: Ids, faults: Faults) -> None:
         self._clock, self._ids, self._faults = clock, ids, faults
         self._by_tag: dict[tuple[str, str], Function] = {}
         self._by_id: dict[str, Function] = {}
+        self._variant_ids: dict[tuple[str, bytes, bytes], str] = {}
         self._class_ids: dict[tuple[str, str], str] = {}
+        self._app_ids: dict[str, str] = {}
+        self._web_labels: dict[str, tuple[str, str]] = {}
+        self._replaced: list[WorkerPool] = []
 
     def define(self, definition: Definition) -> Function:
-        function = Function(self._ids.new("fu"), definition, {}, self._clock, self._faults)
+        replaced = self.find(definition.app_name, definition.tag)
+        function_id = replaced.function_id if replaced else self._ids.new("fu")
+        function = self._put(definition, Binding(function_id), definition.settings)
         self._by_tag[definition.app_name, definition.tag] = function
-        self._by_id[function.function_id] = function
+        self._app_ids.setdefault(definition.app_name, self._ids.new("ap"))
         if definition.is_class:
             self._class_ids.setdefault((definition.app_name, definition.name), self._ids.new("cs"))
+        for method in definition.methods.values():
+            if method.is_web:
+                self._web_labels[web_label(definition, method)] = (function_id, method.name)
+        for (base_id, *_), variant_id in self._variant_ids.items():
+            if base_id == function_id:
+                binding = self._by_id[variant_id].binding
+                self._put(definition, binding, definition.settings.with_options(binding.options))
         return function
+
+    def bind(self, function: Function, serialized: bytes, options: api_pb2.FunctionOptions) -> Function:
+        """The variant of a function with those parameters and options: the same ones, the same containers.
+
+        Raises `BadParameters` and `TooManyVariants`.
+        """
+        definition = function.definition
+        values = parameters.decode(serialized, definition.parameters)
+        canonical = parameters.encode(values, definition.parameters)
+        if not options.resources.ByteSize():
+            options.ClearField("resources")  # the SDK sends an empty one where others were merged
+        key = (function.function_id, canonical, options.SerializeToString(deterministic=True))
+        if variant_id := self._variant_ids.get(key):
+            return self._by_id[variant_id]
+        if len(self._variant_ids) >= MAX_VARIANTS:
+            raise TooManyVariants(f"{MAX_VARIANTS} variants of functions are bound")
+        variant_id = self._variant_ids[key] = self._ids.new("fu")
+        binding = Binding(variant_id, values, canonical, options)
+        return self._put(definition, binding, definition.settings.with_options(options))
 
     def find(self, app_name: str, tag: str) -> Function | None:
         return self._by_tag.get((app_name, tag))
@@ -54,11 +97,38 @@ class Registry:
     def get(self, function_id: str) -> Function | None:
         return self._by_id.get(function_id)
 
+    def web_endpoint(self, label: str) -> tuple[Function, str] | None:
+        """The function, and the name of its web method, that are served under that label."""
+        function_id, method = self._web_labels.get(label, ("", ""))
+        function = self._by_id.get(function_id)
+        return (function, method) if function else None
+
     def class_id(self, app_name: str, name: str) -> str | None:
         return self._class_ids.get((app_name, name))
 
-    def apps(self) -> set[str]:
-        return {app_name for app_name, _ in self._by_tag}
+    def app_id(self, app_name: str) -> str | None:
+        return self._app_ids.get(app_name)
+
+    def apps(self) -> list[str]:
+        return sorted(self._app_ids)
 
     def functions(self) -> list[Function]:
         return list(self._by_id.values())
+
+    async def close(self) -> None:
+        """Stop every container."""
+        pools = [*self._replaced, *(function.pool for function in self._by_id.values())]
+        await asyncio.gather(*(pool.close() for pool in pools))
+
+    def _put(self, definition: Definition, binding: Binding, settings: Settings) -> Function:
+        if replaced := self._by_id.get(binding.function_id):
+            self._replaced.append(replaced.pool)  # its containers end what they have begun
+        function = Function(definition, binding, settings, self._clock, self._faults)
+        self._by_id[binding.function_id] = function
+        return function
+
+
+def web_label(definition: Definition, method: Method) -> str:
+    """The part of a web endpoint's address that is its own; at Modal the first part of its host name."""
+    parts = [definition.app_name, definition.name, *([method.name] if method.name else [])]
+    return "-".join(parts).lower().replace("_", "-")

@@ -35,6 +35,10 @@ class Chunk:
     data_blob_id: str = ""
     data_format: api_pb2.DataFormat.ValueType = CBOR
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
     def message(self, index: int) -> api_pb2.DataChunk:
         chunk = api_pb2.DataChunk(index=index, data_format=self.data_format)
         if self.data_blob_id:
@@ -58,16 +62,19 @@ def failure(exception: str, traceback: str = "") -> Output:
     return Output(Result(status=Result.GENERIC_STATUS_FAILURE, exception=exception, traceback=traceback), CBOR)
 
 
+def cancelled() -> Output:
+    return Output(Result(status=Result.GENERIC_STATUS_TERMINATED, exception=facts.CANCELLED), CBOR)
+
+
 def output_of(job: Job) -> Output:
     """How a job that is over ended: as its container said, or as became of it without one."""
     if isinstance(job.output, Output):
         return job.output
-    status = {
-        JobState.CANCELLED: Result.GENERIC_STATUS_TERMINATED,
-        JobState.TIMED_OUT: Result.GENERIC_STATUS_TIMEOUT,
-    }.get(job.state, Result.GENERIC_STATUS_INTERNAL_FAILURE)
-    words = facts.CANCELLED if job.state is JobState.CANCELLED else job.error or facts.LOST
-    return Output(Result(status=status, exception=words), CBOR)
+    if job.state is JobState.CANCELLED:
+        return cancelled()
+    is_timeout = job.state is JobState.TIMED_OUT
+    status = Result.GENERIC_STATUS_TIMEOUT if is_timeout else Result.GENERIC_STATUS_INTERNAL_FAILURE
+    return Output(Result(status=status, exception=job.error or ""), CBOR)
 
 
 def _lost(job: Job, reason: str) -> None:

@@ -21,6 +21,7 @@ from multidict import MultiDict
 
 from emulator.engine.clock import Clock, sleep
 from emulator.engine.faults import Effect, Faults
+from emulator.modal.idempotency import Answers
 from emulator.modal.protocol import StatusDetails, rpcs, service
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,17 @@ Unary = Callable[[Any, Caller], Awaitable[Any]]
 """Answers one request with one message. Raises `GRPCError`."""
 Streaming = Callable[[Any, Caller], AsyncIterator[Any]]
 """Answers one request with any number of messages. Closed when the client leaves."""
-Handlers = Mapping[str, Unary | Streaming]
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Answers one request with one message, without awaiting anything. The same idempotency key gets the same answer:
+    the SDK repeats an RPC under its key when it saw no answer, or UNAVAILABLE."""
+
+    answer: Callable[[Any, Caller], Any]
+
+
+Handlers = Mapping[str, Unary | Streaming | Once]
 """By the RPC's name."""
 
 
@@ -72,6 +83,7 @@ class RpcServer:
         faults: Faults,
     ) -> None:
         self._handlers, self._authorise, self._clock, self._faults = dict(handlers), authorise, clock, faults
+        self._answers = Answers(clock)
         self.log: deque[str] = deque(maxlen=MAX_LOG_ENTRIES)
         """The names of the RPCs that were called, in order."""
         self._server: Server | None = None
@@ -107,12 +119,12 @@ class RpcServer:
         return {prefix + rpc.name: self._handler(rpc) for rpc in rpcs()}
 
     def _handler(self, rpc: MethodDescriptor) -> Handler:
-        answer = self._handlers.get(rpc.name)
+        handler = self._handlers.get(rpc.name)
 
         async def serve(stream: Stream[Any, Any]) -> None:
             caller = Caller(stream.metadata or MultiDict())
             self.log.append(rpc.name)
-            if answer is None:
+            if handler is None:
                 logger.error("Modal RPC %s was called and is not implemented", rpc.name)
                 raise GRPCError(Status.UNIMPLEMENTED, f"the emulator does not implement {rpc.name}")
             self._authorise(rpc.name, caller)
@@ -120,9 +132,9 @@ class RpcServer:
             if self._faults.rules and await self._is_dropped(stream, rpc.name):
                 return
             if rpc.server_streaming:
-                await _send_all(stream, answer(request, caller))  # type: ignore[arg-type]
+                await _send_all(stream, handler(request, caller))  # type: ignore[operator,arg-type]
                 return
-            message = await answer(request, caller)  # type: ignore[misc]
+            message = await self._answer(rpc.name, request, caller)
             if self._faults.rules and self._faults.strike(Effect.DROP_AFTER, f"RPC {rpc.name}"):
                 await stream.cancel()
             else:
@@ -135,6 +147,18 @@ class RpcServer:
             (True, True): Cardinality.STREAM_STREAM,
         }[rpc.client_streaming, rpc.server_streaming]
         return Handler(serve, cardinality, GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type))
+
+    async def _answer(self, name: str, request: Any, caller: Caller) -> Any:
+        handler = self._handlers[name]
+        if not isinstance(handler, Once):
+            return await handler(request, caller)  # type: ignore[misc]
+        key = caller.get("x-idempotency-key")
+        if key and (remembered := self._answers.get(name, key)):
+            return remembered
+        answer = handler.answer(request, caller)
+        if key:
+            self._answers.keep(name, key, answer)
+        return answer
 
     async def _is_dropped(self, stream: Stream[Any, Any], name: str) -> bool:
         """Strike an RPC before it is served. Raises `GRPCError` where a rule says so."""

@@ -10,12 +10,13 @@ from modal_proto import api_pb2
 
 from emulator.engine.jobs import FOREVER_S
 from emulator.modal.call_store import CallStore
+from emulator.modal.intake import Intake
 from emulator.modal.rpc import Caller, Handlers
 
 
 class Streams:
-    def __init__(self, store: CallStore) -> None:
-        self._store = store
+    def __init__(self, intake: Intake, store: CallStore) -> None:
+        self._intake, self._store = intake, store
 
     def handlers(self) -> Handlers:
         return {"FunctionCallGetDataOut": self.data_out}
@@ -26,15 +27,14 @@ class Streams:
         """The chunks after `last_index`, then those that come, until the client leaves: it knows from the call's
         output how many there are. After the generator ran again on another container, they count from 1 again, and the
         client takes up where it was."""
-        call = self._store.get(request.function_call_id)
-        if call is None or 0 not in call.inputs:
-            raise GRPCError(Status.NOT_FOUND, f"there is no function call {request.function_call_id!r}")
-        sent = request.last_index
+        call = self._intake.kept_call(request.function_call_id)
+        if 0 not in call.inputs:
+            raise GRPCError(Status.FAILED_PRECONDITION, f"call {call.call_id} has no input")
+        job, sent = call.inputs[0].job, request.last_index
         while self._store.get(call.call_id) is call:
-            job = call.inputs[0].job
-            assert job is not None  # noqa: S101
-            for chunk in job.chunks_after(sent):
+            chunks = job.chunks_after(sent)
+            for chunk in chunks:
                 sent += 1
                 yield chunk.message(sent)
-            if not job.chunks_after(sent):
+            if not chunks:
                 await job.changed(FOREVER_S)
