@@ -1,8 +1,8 @@
 """The emulator: every function behind RunPod's and Modal's APIs and as a plain HTTP worker, in one process.
 
 `/v2/{endpoint}/…`: RunPod's client API and worker API. `/lb/{endpoint}/…`, or a host that names the endpoint: its
-load-balancing endpoints. `/workers/{function}/…`: the HTTP worker. `/healthz`. `/_emulator/faults`: fault rules.
-Modal's control plane is gRPC, on a port of its own.
+load-balancing endpoints. `/modal/…`: Modal's web endpoints and blobs; its control plane is gRPC, on a port of its own.
+`/workers/{function}/…`: the HTTP worker. `/healthz`. `/_emulator/faults`: fault rules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from emulator.endpoints import Endpoints, WorkerKind
 from emulator.engine.clock import Clock, RealClock
 from emulator.engine.faults import Faults
 from emulator.modal import functions as modal_functions
-from emulator.modal.control_plane import ControlPlane, default_token
+from emulator.modal.control_plane import ControlPlane, default_tokens
 from emulator.routed import Refreshing, RoutedEndpoints
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
@@ -90,7 +90,7 @@ class Emulator:
         fleet = EndpointFleet(self.endpoints, self.specs, self.clock)
         account = Account(fleet, self.clock, StateFile(state_file), max_workers_quota=max_workers_quota)
         management = ManagementApi(account, fleet, api_key=api_key, clock=self.clock)
-        self.modal, self._modal_address = self._modal(), modal_address
+        self.modal, self._modal_address = self._modal(base_url or ""), modal_address
         self.runners: dict[str, Runner] = {}
         webhook_client = webhook_client or httpx.AsyncClient(timeout=10.0)
         self._api = ClientApi(self.endpoints, api_key=api_key, clock=self.clock, webhook_client=webhook_client)
@@ -98,7 +98,7 @@ class Emulator:
         mounts = [Mount(f"/workers/{name}", app=self._worker(spec)) for name, spec in self.specs.items()]
         faults = Route(fault_requests.PATH, self._serve_faults, methods=["GET", "PUT", "DELETE"])
         runpod = [*management.routes(), *worker_api.routes(), *self._api.routes()]
-        routes = [Route("/healthz", self._healthz), faults, *mounts, *runpod]
+        routes = [Route("/healthz", self._healthz), faults, *mounts, *self.modal.routes(), *runpod]
         served: ASGIApp = Starlette(routes=routes, lifespan=self._lifespan)
         if routes_file is not None:
             served = Refreshing(served, RoutedEndpoints(self.endpoints, routes_file).refresh)
@@ -121,10 +121,13 @@ class Emulator:
         """Stop RunPod's and Modal's workers; their jobs end as cancelled."""
         await asyncio.gather(self.modal.stop_workers(), self.endpoints.close())
 
-    def _modal(self) -> ControlPlane:
-        modal = ControlPlane(token=default_token(self.api_key), clock=self.clock, faults=self.faults)
+    def _modal(self, base_url: str) -> ControlPlane:
+        token, proxy_token = default_tokens(self.api_key)
+        modal = ControlPlane(
+            token=token, proxy_token=proxy_token, clock=self.clock, faults=self.faults, http_url=base_url
+        )
         for spec in self.specs.values():
-            modal.define(modal_functions.define(spec))
+            modal.define(modal_functions.define(spec, modal.blobs))
         return modal
 
     def _endpoints(

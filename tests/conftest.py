@@ -97,7 +97,8 @@ def modal_settings(emulator: Emulator) -> dict[str, str]:
     """What a gateway needs for the emulator's Modal."""
     modal = emulator.modal
     token = {"modal_token_id": modal.token.token_id, "modal_token_secret": modal.token.token_secret}
-    return {"modal_server_url": modal.server_url, **token}
+    proxy_token = {"modal_key": modal.proxy_token.key, "modal_secret": modal.proxy_token.secret}
+    return {"modal_server_url": modal.server_url, **token, **proxy_token}
 
 
 def gateway_server(settings: Settings) -> uvicorn.Server:

@@ -76,9 +76,7 @@ class FunctionCall:
     def is_spawned(self) -> bool:
         return self.invocation == api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC
 
-    def add(
-        self, idx: int, input_id: str, message: api_pb2.FunctionInput, web: WebExchange | None = None
-    ) -> CallInput:
+    def add(self, idx: int, input_id: str, message: api_pb2.FunctionInput, web: WebExchange | None = None) -> CallInput:
         given = Input(input_id, self.call_id, idx, message, self.invocation, 0, web)
         item = self.inputs[idx] = CallInput(idx, input_id, message, self._job(input_id, given))
         self.size_bytes += message.ByteSize()

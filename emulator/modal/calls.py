@@ -49,9 +49,7 @@ class Calls:
             max_inputs_outstanding=facts.MAX_INPUTS_OUTSTANDING,
         )
 
-    def put_inputs(
-        self, request: api_pb2.FunctionPutInputsRequest, _: Caller
-    ) -> api_pb2.FunctionPutInputsResponse:
+    def put_inputs(self, request: api_pb2.FunctionPutInputsRequest, _: Caller) -> api_pb2.FunctionPutInputsResponse:
         call = self._intake.kept_call(request.function_call_id)
         self._intake.admit(call.function, [item.input for item in request.inputs], call.invocation)
         return api_pb2.FunctionPutInputsResponse(inputs=[self._put(call, item) for item in request.inputs])
@@ -128,9 +126,7 @@ class Calls:
 
     def _put(self, call: FunctionCall, item: api_pb2.FunctionPutInputsItem) -> api_pb2.FunctionPutInputsResponseItem:
         put = self._intake.put(call, item.idx, item.input)
-        return api_pb2.FunctionPutInputsResponseItem(
-            idx=put.idx, input_id=put.input_id, input_jwt=self._token(put)
-        )
+        return api_pb2.FunctionPutInputsResponseItem(idx=put.idx, input_id=put.input_id, input_jwt=self._token(put))
 
     def _token(self, item: CallInput) -> str:
         return self._signer.sign({"idx": item.idx, "input": item.input_id, "retry_count": item.retry_count})

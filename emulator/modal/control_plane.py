@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from grpclib.const import Status
@@ -80,6 +79,11 @@ class ControlPlane:
         handlers = {name: handler for area in areas for name, handler in area.handlers().items()}
         self.rpc = RpcServer(handlers, authorise=self._authorise, clock=clock, faults=faults)
 
+    @property
+    def server_url(self) -> str:
+        """What the SDK is given as MODAL_SERVER_URL; empty before `listen`."""
+        return self.addresses.rpc
+
     def define(self, definition: Definition) -> None:
         """Make a function or class callable."""
         self.registry.define(definition)
@@ -89,7 +93,7 @@ class ControlPlane:
         return [*self.blobs.routes(), *self._web.routes()]
 
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Start the containers that functions always keep, and serve; what the SDK is given as MODAL_SERVER_URL."""
+        """Start the containers that functions always keep, and serve; the server's URL."""
         for function in self.registry.functions():
             function.pool.open()
         self.addresses.rpc = await self.rpc.listen(host, port)
@@ -102,14 +106,6 @@ class ControlPlane:
     async def close(self) -> None:
         await self.stop_workers()
         await self.rpc.close()
-
-    def environment(self) -> Mapping[str, str]:
-        """What the SDK needs to find this control plane."""
-        return {
-            "MODAL_SERVER_URL": self.addresses.rpc,
-            "MODAL_TOKEN_ID": self.token.token_id,
-            "MODAL_TOKEN_SECRET": self.token.token_secret,
-        }
 
     def _authorise(self, _: str, caller: Caller) -> None:
         if not self.token.is_in(caller):

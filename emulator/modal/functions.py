@@ -5,33 +5,42 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from emulator.engine.policy import PoolLimits
 from emulator.engine.worker import Worker
-from emulator.modal.definitions import Definition, Method, Parameters
+from emulator.modal.blobs import BlobStore
+from emulator.modal.definitions import Binding, Definition, Method, Settings
 from emulator.modal.worker import CallContext, InstanceWorker
 from yapit.function_spec import MODAL_CLASS, FunctionSpec
 from yapit.workers.handlers.modal import ModalWorker
 
 
-def define(spec: FunctionSpec) -> Definition:
+def define(spec: FunctionSpec, blobs: BlobStore) -> Definition:
     """The class that serves a function, in containers with an adapter each."""
 
-    def make_worker(_worker_id: str, _parameters: Parameters) -> Worker:
-        return InstanceWorker(lambda: FunctionInstance(ModalWorker(spec.adapter_class)))
+    def make_worker(_worker_id: str, _binding: Binding) -> Worker:
+        return InstanceWorker(lambda: FunctionInstance(ModalWorker(spec.adapter_class)), blobs)
+
+    methods = (
+        Method("synthesize"),
+        Method("stream", is_generator=True),
+        Method("web", is_web=True, requires_proxy_auth=True),
+    )
+    limits = PoolLimits(
+        min_workers=spec.scaling.min_workers,
+        max_workers=spec.scaling.max_workers,
+        concurrency=spec.scaling.concurrency,
+        idle_timeout_s=spec.scaling.idle_timeout_s,
+    )
 
     return Definition(
         app_name=spec.deployment_name,
         name=MODAL_CLASS,
         is_class=True,
-        methods={"synthesize": Method("synthesize"), "stream": Method("stream", is_generator=True)},
+        methods={method.name: method for method in methods},
         make_worker=make_worker,
-        limits=PoolLimits(
-            min_workers=spec.scaling.min_workers,
-            max_workers=spec.scaling.max_workers,
-            concurrency=spec.scaling.concurrency,
-            idle_timeout_s=spec.scaling.idle_timeout_s,
-        ),
-        timeout_s=spec.timeouts.job_s,
+        settings=Settings(limits, spec.timeouts.job_s),
     )
 
 
@@ -39,11 +48,15 @@ class FunctionInstance:
     """What the deployed class does, called as the in-process back end calls one."""
 
     def __init__(self, worker: ModalWorker) -> None:
-        self._worker = worker
+        self._worker, self._web = worker, worker.web()
 
     @property
     def methods(self) -> Mapping[str, Callable[..., Any]]:
         return {"synthesize": self._synthesize, "stream": self._stream}
+
+    @property
+    def web_apps(self) -> Mapping[str, ASGIApp]:
+        return {"web": self._web}
 
     async def start(self) -> None:
         await self._worker.load()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from modal_proto import api_pb2
@@ -105,9 +107,7 @@ class InputPlane:
         self._authorise(caller)
         return api_pb2.MapCheckInputsResponse(lost=[False for _ in request.attempt_tokens])
 
-    def _open(
-        self, function: Function, inputs: list[api_pb2.FunctionPutInputsItem], *, is_map: bool
-    ) -> FunctionCall:
+    def _open(self, function: Function, inputs: list[api_pb2.FunctionPutInputsItem], *, is_map: bool) -> FunctionCall:
         self._intake.admit(function, [put.input for put in inputs], SYNC)
         methods = function.definition.methods
         if any(methods[put.input.method_name].is_generator for put in inputs):
@@ -130,7 +130,7 @@ class InputPlane:
         call = self._intake.kept_call(claims["call"])
         return call, call.inputs[claims["idx"]]
 
-    def _read(self, token: str) -> dict[str, str | int]:
+    def _read(self, token: str) -> dict[str, Any]:
         try:
             return self._signer.read(token)
         except BadToken as error:

@@ -101,9 +101,7 @@ class Intake:
         definition = function.definition
         if found.method_name not in definition.methods:
             known = ", ".join(definition.methods)
-            raise GRPCError(
-                Status.NOT_FOUND, f"{definition.name} has no method {found.method_name!r}; it has {known}"
-            )
+            raise GRPCError(Status.NOT_FOUND, f"{definition.name} has no method {found.method_name!r}; it has {known}")
         if definition.methods[found.method_name].is_web:
             raise GRPCError(Status.INVALID_ARGUMENT, f"{found.method_name} is a web endpoint: ask for it over HTTP")
         if found.args_blob_id and self._blobs.get(found.args_blob_id) is None:

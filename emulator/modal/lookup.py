@@ -56,9 +56,7 @@ class Lookup:
             raise self._not_found(request.app_name, request.object_tag)
         return api_pb2.ClassGetResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
 
-    async def bind(
-        self, request: api_pb2.FunctionBindParamsRequest, _: Caller
-    ) -> api_pb2.FunctionBindParamsResponse:
+    async def bind(self, request: api_pb2.FunctionBindParamsRequest, _: Caller) -> api_pb2.FunctionBindParamsResponse:
         function = self._by_id(request.function_id)
         try:
             bound = self._registry.bind(function, request.serialized_params, request.function_options)

@@ -106,8 +106,9 @@ class Registry:
     def class_id(self, app_name: str, name: str) -> str | None:
         return self._class_ids.get((app_name, name))
 
-    def app_id(self, app_name: str) -> str | None:
-        return self._app_ids.get(app_name)
+    def app_id(self, app_name: str) -> str:
+        """Empty if there is no such app."""
+        return self._app_ids.get(app_name, "")
 
     def apps(self) -> list[str]:
         return sorted(self._app_ids)

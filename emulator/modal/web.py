@@ -24,7 +24,7 @@ from emulator.modal.call_store import CallStore
 from emulator.modal.intake import SYNC, Intake
 from emulator.modal.limits import OverLimit
 from emulator.modal.registry import Function, Registry
-from emulator.modal.web_exchange import BodyTooLarge, WebExchange
+from emulator.modal.web_exchange import WebExchange
 
 PATH = "/modal/web"
 _SCOPE = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers", "client")
@@ -77,7 +77,7 @@ class Web:
     def url(self, scope: Scope, call: FunctionCall) -> str:
         """Where the result of a call will be."""
         query = urlencode({facts.WEB_CALL_PARAMETER: call.call_id})
-        return f"{self._addresses.http}{PATH}/{_label(scope)}/?{query}"
+        return f"{self._addresses.http}{scope['path']}?{query}"
 
     def _refusal(self, scope: Scope) -> Response | None:
         found = self._registry.web_endpoint(_label(scope))

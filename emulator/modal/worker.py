@@ -101,7 +101,8 @@ class InstanceWorker:
         else:
             returned = method(context, *args, **kwargs)
         if inspect.isasyncgen(returned):
-            await self._stream(attempt, returned)
+            items: AsyncGenerator[Any, Any] = returned
+            await self._stream(attempt, items)
             return
         data = protocol.encode(await returned)
         is_large = len(data) > facts.MAX_INLINE_BYTES

@@ -2,8 +2,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.conformance import modal_cloud as modal_clouds
+from tests.conformance import modal_in_process
 from tests.conformance.cloud import Cloud
+from tests.conformance.modal_cloud import Cloud as ModalCloud
 
 
 @pytest.fixture
@@ -14,6 +15,6 @@ async def cloud() -> AsyncIterator[Cloud]:
 
 
 @pytest.fixture(params=["in-process"])
-async def modal_cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[modal_clouds.Cloud]:
-    async with modal_clouds.in_process(monkeypatch) as cloud:
+async def modal_cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModalCloud]:
+    async with modal_in_process.in_process(monkeypatch) as cloud:
         yield cloud
