@@ -148,6 +148,8 @@ def running(ports: Ports) -> Iterator[Running]:
             "MODAL_SERVER_URL": f"http://127.0.0.1:{ports.modal}",
             "MODAL_TOKEN_ID": EMULATOR_MODAL_TOKEN_ID,
             "MODAL_TOKEN_SECRET": EMULATOR_API_KEY,
+            "MODAL_KEY": EMULATOR_MODAL_KEY,
+            "MODAL_SECRET": EMULATOR_API_KEY,
             "EMULATOR_API_KEY": EMULATOR_API_KEY,
             "EMULATOR_PORT": str(ports.emulator),
             "EMULATOR_MODAL_PORT": str(ports.modal),
