@@ -24,6 +24,7 @@ import httpx
 
 from infra.processes import (
     EMULATOR_API_KEY,
+    EMULATOR_MODAL_KEY,
     EMULATOR_MODAL_PORT,
     EMULATOR_MODAL_TOKEN_ID,
     EMULATOR_PORT,
@@ -175,6 +176,7 @@ def emulate(ports: Ports) -> None:
 gateway   {url}/v1   (docs at {url}/docs)
 RunPod    http://127.0.0.1:{ports.emulator}/v2/<endpoint>   API key: {EMULATOR_API_KEY}
 Modal     http://127.0.0.1:{ports.modal} (gRPC)   token: {EMULATOR_MODAL_TOKEN_ID}, {EMULATOR_API_KEY}
+          http://127.0.0.1:{ports.emulator}/modal/web/<label>   proxy token: {EMULATOR_MODAL_KEY}, {EMULATOR_API_KEY}
 workers   http://127.0.0.1:{ports.emulator}/workers/<function>
 models    {", ".join(models)}
 

@@ -16,6 +16,7 @@ from yapit.errors import ConfigurationError
 GATEWAY_PORT, EMULATOR_PORT, EMULATOR_MODAL_PORT = 8000, 8900, 8901
 EMULATOR_API_KEY = "emulator"
 EMULATOR_MODAL_TOKEN_ID = "ak-emulator"  # noqa: S105 - its secret is the key
+EMULATOR_MODAL_KEY = "wk-emulator"  # of the proxy token in front of web endpoints; its secret is the key as well
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0
 
