@@ -10,9 +10,10 @@ SPECS := $(wildcard functions/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
 .PHONY: help say emulate test test-slow check format bench new-function plan-modal deploy-modal destroy-modal install setup lock clean
+.PHONY: conformance-runpod-cloud
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
 
 say: .venv/.run  ## speak: make say TEXT="Hello." OUT=hello.wav [MODEL= VOICE= SPEED=]
 	@$(BIN)/python -m infra.local say "$$SAY_TEXT" --out "$(OUT)" --model "$(MODEL)" --voice "$(VOICE)" --speed "$(SPEED)"
@@ -26,6 +27,9 @@ test: .venv/.dev  ## the tests: make test [ARGS="-k name"]
 
 test-slow: .venv/.dev  ## minutes of listening: every codec, fifty sentences and a two-minute text
 	$(BIN)/python -m pytest -m slow -rP $(ARGS)
+
+conformance-runpod-cloud: .venv/.dev  ## RunPod itself, held to the same checklist: see docs/emulator.md
+	$(BIN)/python -m pytest -m runpod_cloud tests/conformance -rs $(ARGS)
 
 check: .venv/.dev  ## style, types, import rules
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

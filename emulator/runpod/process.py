@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,7 @@ from emulator.runpod import facts
 from emulator.runpod.exchange import Exchange
 from emulator.runpod.served import ServedWorker
 
-QUEUE_MODULE = "yapit.workers.handlers.runpod"
+QUEUE_COMMAND = (sys.executable, "-m", "yapit.workers.handlers.runpod")
 SERVER_MODULE = "yapit.workers.handlers.local"
 PING_TIMEOUT_S = 5.0
 HOP_BY_HOP = {"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -65,11 +66,13 @@ def worker_environment(
 
 
 class ProcessWorker(PulledWorker):
-    """Ready when its process first asks for a job, lost when the process ends."""
+    """Ready when its process first asks for a job, lost when the process ends. `command`: the container's."""
 
-    def __init__(self, worker_id: str, clock: Clock, environment: dict[str, str]) -> None:
+    def __init__(
+        self, worker_id: str, clock: Clock, environment: dict[str, str], command: Sequence[str] = QUEUE_COMMAND
+    ) -> None:
         super().__init__(worker_id, clock, silence_s=facts.SILENCE_S)
-        self._environment = environment
+        self._environment, self._command = environment, command
         self._group: ProcessGroup | None = None
         self._is_ready = False
 
@@ -80,8 +83,7 @@ class ProcessWorker(PulledWorker):
 
     async def start(self) -> None:
         """Raises `StartFailed`."""
-        command = (sys.executable, "-m", QUEUE_MODULE)
-        self._group = await ProcessGroup.start(self.worker_id, command, self._environment)
+        self._group = await ProcessGroup.start(self.worker_id, self._command, self._environment)
         self._group.ended.add_done_callback(lambda _: self._process_ended())
         asking = asyncio.create_task(super().start())
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import json
 import logging
@@ -12,7 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 from emulator.engine.jobs import Attempt
-from emulator.engine.worker import WorkerSpent
+from emulator.engine.worker import WorkerLost, WorkerSpent
 from emulator.runpod import facts
 from emulator.runpod.payload import NotJson, RawJson, encode, join
 from emulator.runpod.results import finish
@@ -24,6 +25,23 @@ RunpodConfig = dict[str, Any]
 
 MAX_STREAMED_BYTES = 256 * 1024 * 1024
 """The emulator's own bound on what one job may stream."""
+
+
+class JobEvent(dict[str, Any]):
+    """What a handler is called with: the job's id, and a copy of its input that is the handler's own."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(id=attempt.job_id, input=copy.deepcopy(attempt.input))
+        self.attempt = attempt
+
+
+def progress_update(job: dict[str, Any], progress: Any) -> None:
+    """In place of the SDK's `runpod.serverless.progress_update`, which like it never raises."""
+    try:
+        if isinstance(job, JobEvent):
+            job.attempt.progress(encode(progress))
+    except NotJson as error:
+        logger.error("job %s: its progress is lost: %s", job["id"], error)
 
 
 class HandlerWorker:
@@ -44,13 +62,15 @@ class HandlerWorker:
 
     async def run(self, attempt: Attempt) -> None:
         handler = self._config["handler"]
-        event = {"id": attempt.job_id, "input": attempt.input}
+        event = JobEvent(attempt)
         run = self._run_generator if _is_generator(handler) else self._run_function
         try:
             await run(handler, event, attempt)
         except NotJson as error:
             logger.error("job %s: %s", attempt.job_id, error)
             attempt.fail(str(error))
+        except SystemExit as error:
+            raise WorkerLost(f"the handler of job {attempt.job_id} called sys.exit({error.code!r})") from None
 
     async def _run_generator(self, handler: Callable[..., Any], event: dict[str, Any], attempt: Attempt) -> None:
         whole: list[RawJson] = []

@@ -1,8 +1,10 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.conformance import modal_in_process
+from tests.conformance.ahead import Ahead
+from tests.conformance.backends import EMULATED, Backend, cloud_backend, emulated
 from tests.conformance.cloud import Cloud
 from tests.conformance.modal_cloud import Cloud as ModalCloud
 
@@ -18,3 +20,36 @@ async def cloud() -> AsyncIterator[Cloud]:
 async def modal_cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModalCloud]:
     async with modal_in_process.in_process(monkeypatch) as cloud:
         yield cloud
+
+
+@pytest.fixture(scope="session")
+def emulated_backends(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Backend, Ahead]]]:
+    """Both, each with its slow tests begun: those of one back end wait while those of the other do."""
+    with emulated() as backends:
+        begun = {name: (backend, Ahead(backend, request.session.items)) for name, backend in backends.items()}
+        yield begun
+        for _, ahead in begun.values():
+            ahead.close()
+
+
+@pytest.fixture(
+    scope="session", params=[*EMULATED, pytest.param("cloud", marks=pytest.mark.runpod_cloud)], name="backend_and_ahead"
+)
+def _backend_and_ahead(request: pytest.FixtureRequest) -> Iterator[tuple[Backend, Ahead]]:
+    if request.param in EMULATED:
+        yield request.getfixturevalue("emulated_backends")[request.param]
+    else:
+        backend = cloud_backend()
+        ahead = Ahead(backend, request.session.items)
+        yield backend, ahead
+        ahead.close()
+
+
+@pytest.fixture(scope="session")
+def backend(backend_and_ahead: tuple[Backend, Ahead]) -> Backend:
+    return backend_and_ahead[0]
+
+
+@pytest.fixture(scope="session")
+def ahead(backend_and_ahead: tuple[Backend, Ahead]) -> Ahead:
+    return backend_and_ahead[1]

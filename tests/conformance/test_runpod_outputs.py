@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from emulator.runpod import facts
+from emulator.runpod.worker import progress_update
 from tests.conformance.cloud import Cloud
 
 NOT_JSON = [b"bytes", {"samples": {1, 2}}, float("nan"), {"x": float("inf")}, "\ud800"]
@@ -46,6 +47,30 @@ async def test_50_a_generator_that_never_waits_lets_others_have_their_turn() -> 
     reached = len(made)
     await cloud.clock.advance(1)
     assert len(made) == reached < 5_000
+    await cloud.close()
+
+
+async def test_what_a_handler_does_to_its_input_stays_with_it() -> None:
+    async def spoils(event: dict[str, Any]) -> AsyncIterator[str]:
+        event["input"]["x"].append("spoilt")
+        yield "a"
+
+    cloud = Cloud(handler=spoils)
+    job_id = await cloud.run(input={"x": []}, webhook="http://me/hook")
+    await cloud.clock.advance(1)
+    assert (await cloud.status(job_id))["status"] == "COMPLETED"
+    assert cloud.webhooks[0]["input"] == {"x": []}
+    await cloud.close()
+
+
+async def test_progress_that_is_not_json_is_lost_and_the_job_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def reports(event: dict[str, Any]) -> AsyncIterator[str]:
+        progress_update(event, b"bytes")
+        yield "a"
+
+    cloud = Cloud(handler=reports)
+    assert (await cloud.status(await cloud.run()))["output"] == ["a"]
+    assert "its progress is lost" in caplog.text
     await cloud.close()
 
 
