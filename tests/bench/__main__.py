@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tests.bench import overhead, throughput
+from tests.bench import modal, overhead, throughput
 from tests.bench.report import machine
 
-PARTS = {"overhead": overhead.measure, "throughput": throughput.measure}
+PARTS = {"overhead": overhead.measure, "throughput": throughput.measure, "modal": modal.measure}
 
 parser = argparse.ArgumentParser(prog="python -m tests.bench")
 parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
