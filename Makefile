@@ -10,7 +10,7 @@ SPECS := $(wildcard functions/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
 .PHONY: help say emulate test test-slow check format bench new-function plan-modal deploy-modal destroy-modal install setup lock clean
-.PHONY: conformance-runpod-cloud
+.PHONY: conformance-runpod-cloud hang-ups
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -30,6 +30,9 @@ test-slow: .venv/.dev  ## minutes of listening: every codec, fifty sentences and
 
 conformance-runpod-cloud: .venv/.dev  ## RunPod itself, held to the same checklist: see docs/emulator.md
 	$(BIN)/python -m pytest -m runpod_cloud tests/conformance -rs $(ARGS)
+
+hang-ups: .venv/.dev  ## a client that hangs up 1,000 times on each of Modal's ways: what is left behind
+	$(BIN)/python -m pytest -m slow -rP tests/integration/test_hangups.py
 
 check: .venv/.dev  ## style, types, import rules
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

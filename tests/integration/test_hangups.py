@@ -28,6 +28,7 @@ GIVE_UP_S = 20.0
 TEXT = " again".join(["speaks"] + [""] * 40)
 """Long enough to be streamed (`MAX_WHOLE_CHARACTERS`)."""
 TOKEN = {"modal_token_id": "ak-emulator", "modal_token_secret": API_KEY}
+PROXY_TOKEN = {"modal_key": "wk-emulator", "modal_secret": API_KEY}
 FEW = pytest.param(50, id="50")
 MANY = pytest.param(1_000, id="1000", marks=pytest.mark.slow)
 
@@ -64,7 +65,7 @@ def modal_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{modal_port}"
 
 
-@pytest.fixture(params=["remote_gen"])
+@pytest.fixture(params=[{}, PROXY_TOKEN], ids=["remote_gen", "web"])
 def gateway(request: pytest.FixtureRequest, tmp_path: Path, modal_url: str) -> Iterator[str]:
     route = {"slug": "gated", "processor": "yapit.gateway.processors.tts.modal.ModalProcessor"}
     routes = tmp_path / "routes.json"
@@ -75,6 +76,7 @@ def gateway(request: pytest.FixtureRequest, tmp_path: Path, modal_url: str) -> I
         functions_dir=TEST_FUNCTIONS,
         modal_server_url=modal_url,
         **TOKEN,
+        **request.param,
     )
     with serve(lambda _: gateway_server(settings)) as (url, _):
         yield url

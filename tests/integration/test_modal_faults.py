@@ -21,7 +21,8 @@ from yapit.gateway.settings import Settings
 
 SENTENCES = ["Hello there.", *(f"This is sentence number {number} of it." for number in range(12))]
 SHORT, LONG = SENTENCES[0], " ".join(SENTENCES)
-WAYS = {"remote": (SHORT, 20.0), "remote_gen": (LONG, 20.0), "spawn": (SHORT, LONG_JOB_S + 1)}
+WAYS = {"remote": (SHORT, 20.0), "remote_gen": (LONG, 20.0), "spawn": (SHORT, LONG_JOB_S + 1), "web": (LONG, 20.0)}
+SDK_WAYS = [way for way in WAYS if way != "web"]
 MAP = "RPC FunctionMap"
 Speak = Callable[[str], Awaitable[bytes]]
 
@@ -54,23 +55,27 @@ def set_rule(emulator: Emulator) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 async def speak(emulator: Emulator) -> AsyncIterator[Speak]:
-    settings = Settings(_env_file=None, **modal_settings(emulator))
     route = Route(slug="tone", processor="x", modal_app="yapit-tone", modal_class="TTS")
-    processor = ModalProcessor(route, Context(settings))
-    await processor.is_ready()
+    with_proxy_token = modal_settings(emulator)
+    without = {**with_proxy_token, "modal_key": "", "modal_secret": ""}
+    sdk, web = (
+        ModalProcessor(route, Context(Settings(_env_file=None, **settings))) for settings in (without, with_proxy_token)
+    )
 
     async def speak(way: str) -> bytes:
         text, deadline_s = WAYS[way]
+        processor = web if way == "web" else sdk
         job = SynthesisJob("req_1", "tone", SynthesisParameters(text=text, voice="sine"), deadline_s)
         events = [event async for event in processor.stream(job)]
         assert isinstance(events[-1], DoneEvent)
         return b"".join(event.decoded() for event in events if isinstance(event, AudioEvent))
 
     yield speak
-    await processor.close()
+    await sdk.close()
+    await web.close()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", SDK_WAYS)
 @pytest.mark.parametrize(
     "rule",
     [
@@ -95,7 +100,7 @@ async def test_these_are_survived(
     assert emulator.faults.struck == [1]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", SDK_WAYS)
 @pytest.mark.parametrize(
     ("rule", "code"),
     [
@@ -117,6 +122,61 @@ async def test_these_are_told(
     assert emulator.faults.struck == [rule.get("count", 1)]
     emulator.faults.set([])
     assert await speak(way) == expected(way)
+
+
+WEB = "POST /modal/web/*/synthesize"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"effect": "latency", "match": WEB, "value": 0.05},
+        {"effect": "stuck", "match": "modal/yapit-tone/*", "value": 0.05},
+        {"effect": "kill-before", "match": "modal/yapit-tone/*"},
+        {"effect": "kill-after", "match": "modal/yapit-tone/*"},
+    ],
+    ids=lambda rule: " ".join(str(part) for part in rule.values()),
+)
+async def test_these_are_survived_at_the_web_endpoint(
+    emulator: Emulator, set_rule: Any, speak: Speak, rule: dict[str, Any]
+) -> None:
+    set_rule(rule)
+    assert await speak("web") == expected("web")
+    assert emulator.faults.struck == [1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        ({"effect": "status", "match": WEB, "value": 429}, "overloaded"),
+        ({"effect": "status", "match": WEB, "value": 401}, "upstream_refused"),
+        ({"effect": "status", "match": WEB, "value": 500}, "upstream_failed"),
+        ({"effect": "drop-before", "match": WEB}, "upstream_failed"),
+        ({"effect": "truncate", "match": WEB}, "truncated_stream"),
+        ({"effect": "kill-before", "match": "modal/yapit-tone/*", "count": 2}, "upstream_failed"),
+        ({"effect": "kill-during", "match": "modal/yapit-tone/*"}, "truncated_stream"),
+    ],
+    ids=lambda value: " ".join(str(part) for part in value.values()) if isinstance(value, dict) else value,
+)
+async def test_these_are_told_by_the_web_endpoint(
+    emulator: Emulator, set_rule: Any, speak: Speak, rule: dict[str, Any], code: str
+) -> None:
+    set_rule(rule)
+    with pytest.raises(YapitError) as caught:
+        await speak("web")
+    assert caught.value.code == code
+    assert emulator.faults.struck == [rule.get("count", 1)]
+    emulator.faults.set([])
+    assert await speak("web") == expected("web")
+
+
+async def test_a_result_that_takes_longer_than_the_edge_waits_is_fetched_where_the_edge_says(
+    emulator: Emulator, set_rule: Any, speak: Speak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.modal.facts.WEB_TIMEOUT_S", 0.05)
+    set_rule({"effect": "stuck", "match": "modal/yapit-tone/*", "value": 0.2})
+    assert await speak("web") == expected("web")
+    assert emulator.faults.struck == [1]
 
 
 async def test_a_container_lost_in_the_middle_of_a_stream_is_not_heard(
