@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from emulator.engine.clock import VirtualClock
 from tests.conformance import modal_in_process
 from tests.conformance.ahead import Ahead
 from tests.conformance.backends import EMULATED, Backend, cloud_backend, emulated
@@ -20,6 +21,14 @@ async def cloud() -> AsyncIterator[Cloud]:
 async def modal_cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModalCloud]:
     async with modal_in_process.in_process(monkeypatch) as cloud:
         yield cloud
+
+
+@pytest.fixture
+async def virtual_modal(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ModalCloud, VirtualClock]]:
+    """With the clock in the test's hands."""
+    clock = VirtualClock()
+    async with modal_in_process.in_process(monkeypatch, clock) as cloud:
+        yield cloud, clock
 
 
 @pytest.fixture(scope="session")
