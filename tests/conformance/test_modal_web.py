@@ -105,12 +105,19 @@ async def test_a_container_that_dies_before_it_answers_is_replaced(modal_cloud: 
 
 
 async def test_a_container_that_dies_in_mid_stream_breaks_the_connection_off(
-    modal_cloud: Cloud, tmp_path: Path
+    virtual_modal: tuple[Cloud, VirtualClock], tmp_path: Path
 ) -> None:
-    modal_cloud.faults.set([FaultRule(Effect.KILL_DURING, match="modal/*", count=1)])
-    async with web(modal_cloud) as http:
+    cloud, clock = virtual_modal
+    cloud.faults.set([FaultRule(Effect.OUT_OF_MEMORY, match="modal/*", count=1, value=5.0)])
+    async with (
+        web(cloud) as http,
+        http.stream("GET", "/streamed", params={"gate": str(tmp_path / "gate")}) as response,
+    ):
+        parts = response.aiter_bytes()
+        assert await anext(parts) == b"first\n"
+        await clock.advance(5.0)
         with pytest.raises(httpx.RemoteProtocolError):
-            await http.get("/streamed", params={"gate": str(tmp_path / "gate")})
+            await anext(parts)
 
 
 async def test_a_container_that_always_dies_is_an_error(modal_cloud: Cloud) -> None:
