@@ -1,7 +1,8 @@
 """`python -m emulator`: on loopback, port 8900, and Modal's gRPC on 8901 (`EMULATOR_HOST`, `EMULATOR_PORT`,
 `EMULATOR_MODAL_PORT`, `EMULATOR_API_KEY`).
 
-`EMULATOR_WORKERS=process` serves RunPod's endpoints with processes that run RunPod's own worker loop. What is deployed
+`EMULATOR_WORKERS=process` serves RunPod's endpoints with processes that run RunPod's own worker loop, and Modal's apps
+with containers that run Modal's own runtime. `EMULATOR_MODAL_SECRETS` is a file of Modal's secrets. What is deployed
 here is kept in `EMULATOR_STATE_FILE` (`var/emulator.json`); `EMULATOR_MAX_WORKERS` is the account's quota.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from emulator.app import DEFAULT_API_KEY, Emulator
 from emulator.endpoints import WorkerKind
+from emulator.modal.stored import Secrets, secrets_from
 from emulator.server import Server
 from yapit.errors import ConfigurationError
 from yapit.function_spec import functions_root
@@ -41,6 +43,7 @@ def main() -> None:
             routes_file=Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json")),
             state_file=Path(os.environ.get("EMULATOR_STATE_FILE", DEFAULT_STATE_FILE)),
             max_workers_quota=_quota(),
+            modal_secrets=_secrets(),
         )
     except ConfigurationError as error:
         sys.exit(f"emulator: {error}")
@@ -63,6 +66,12 @@ def _quota() -> int | None:
             f"EMULATOR_MAX_WORKERS is {value!r}; it is a number: how many workers an account may have"
         )
     return int(value) if value else None
+
+
+def _secrets() -> Secrets:
+    """Raises `ConfigurationError`."""
+    path = os.environ.get("EMULATOR_MODAL_SECRETS", "")
+    return secrets_from(Path(path)) if path else {}
 
 
 def _worker_kind() -> WorkerKind:

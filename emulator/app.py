@@ -25,6 +25,7 @@ from emulator.engine.clock import Clock, RealClock
 from emulator.engine.faults import Faults
 from emulator.modal import functions as modal_functions
 from emulator.modal.control_plane import ControlPlane, default_tokens
+from emulator.modal.stored import Secrets
 from emulator.routed import Refreshing, RoutedEndpoints
 from emulator.runpod import facts
 from emulator.runpod.auth import is_authorised
@@ -57,7 +58,9 @@ class Emulator:
     The endpoints that `routes_file` names are there as well, while it names them, and those that the management API
     makes; they are kept in `state_file`. `max_workers_quota` bounds the sum of their `workers.max`, as an account does.
 
-    Modal's API is served at `modal_address` while the lifespan runs, or from `modal.listen()` on.
+    Modal's API is served at `modal_address` while the lifespan runs, or from `modal.listen()` on. There the functions
+    are deployed already: in this process, or, where `workers` are processes, by Modal's own CLI as soon as the emulator
+    is up. `modal_secrets` are the account's.
 
     Raises `ConfigurationError` for a function that cannot be read. One whose packages are missing is served, and
     answers that it cannot start.
@@ -78,19 +81,20 @@ class Emulator:
         routes_file: Path | None = None,
         state_file: Path | None = None,
         max_workers_quota: int | None = None,
+        modal_secrets: Secrets | None = None,
     ) -> None:
         if workers == "process" and base_url is None:
             raise ConfigurationError("worker processes need the emulator's base_url, to ask it for their jobs")
         self.clock = clock or RealClock()
         self.faults = Faults()
-        self.api_key = api_key
+        self.api_key, self.workers = api_key, workers
         self.functions_dir, self.specs = functions_dir, discover(functions_dir)
         import_functions_from(functions_dir)
         self.endpoints = self._endpoints(endpoints or {}, load_balancers or {}, workers, base_url or "")
         fleet = EndpointFleet(self.endpoints, self.specs, self.clock)
         account = Account(fleet, self.clock, StateFile(state_file), max_workers_quota=max_workers_quota)
         management = ManagementApi(account, fleet, api_key=api_key, clock=self.clock)
-        self.modal, self._modal_address = self._modal(base_url or ""), modal_address
+        self.modal, self._modal_address = self._modal(base_url or "", workers, modal_secrets or {}), modal_address
         self.runners: dict[str, Runner] = {}
         webhook_client = webhook_client or httpx.AsyncClient(timeout=10.0)
         self._api = ClientApi(self.endpoints, api_key=api_key, clock=self.clock, webhook_client=webhook_client)
@@ -121,14 +125,28 @@ class Emulator:
         """Stop RunPod's and Modal's workers; their jobs end as cancelled."""
         await asyncio.gather(self.modal.stop_workers(), self.endpoints.close())
 
-    def _modal(self, base_url: str) -> ControlPlane:
+    def _modal(self, base_url: str, workers: WorkerKind, secrets: Secrets) -> ControlPlane:
         token, proxy_token = default_tokens(self.api_key)
+        is_in_process = workers == "in-process"
         modal = ControlPlane(
-            token=token, proxy_token=proxy_token, clock=self.clock, faults=self.faults, http_url=base_url
+            token=token,
+            proxy_token=proxy_token,
+            clock=self.clock,
+            faults=self.faults,
+            http_url=base_url,
+            own=modal_functions.own(self.specs) if is_in_process else None,
         )
-        for spec in self.specs.values():
-            modal.define(modal_functions.define(spec, modal.blobs))
+        for name, values in secrets.items():
+            modal.deployment.stored.set_secret(name, values)
+        if is_in_process:
+            for spec in self.specs.values():
+                modal.define(modal_functions.define(spec, modal.blobs))
         return modal
+
+    async def deploy_to_modal(self) -> None:
+        """Deploy every function to the emulated Modal, as one would to the cloud, for containers to serve it."""
+        for spec in self.specs.values():
+            await modal_functions.deploy(spec, self.functions_dir, self.modal)
 
     def _endpoints(
         self, queues: Mapping[str, str], load_balancers: Mapping[str, str], workers: WorkerKind, base_url: str
@@ -167,9 +185,15 @@ class Emulator:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self.open()
+        deploying: asyncio.Task[None] | None = None
         if self._modal_address:
             await self.modal.listen(*self._modal_address)
+            if self.workers == "process":
+                deploying = asyncio.create_task(self.deploy_to_modal())
         yield
+        if deploying:
+            deploying.cancel()
+            await asyncio.gather(deploying, return_exceptions=True)
         await self.close()
 
 

@@ -10,12 +10,21 @@ from emulator.engine.jobs import Job
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How an endpoint scales. `concurrency` is per worker."""
+    """How an endpoint scales. `concurrency` is per worker; `buffer_workers` stay idle while any job runs or waits."""
 
     min_workers: int = 0
     max_workers: int = 3
+    buffer_workers: int = 0
     concurrency: int = 1
     idle_timeout_s: float = 5.0
+
+
+class StartsFailed(Exception):
+    """Workers fail to start, the last one with this as its `__cause__`."""
+
+    def __init__(self, times: int, cause: Exception) -> None:
+        super().__init__(f"the worker failed to start {times} times: {cause}")
+        self.__cause__ = cause
 
 
 def _fail_lost(job: Job, reason: str) -> None:
@@ -26,8 +35,8 @@ def _fail_over_time(job: Job) -> None:
     job.fail(f"the job ran longer than {job.execution_timeout_s:g} s")
 
 
-def _fail_unserved(job: Job, reason: str) -> None:
-    job.fail(reason)
+def _fail_unserved(job: Job, error: StartsFailed) -> None:
+    job.fail(str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,5 +55,5 @@ class JobPolicy:
     """The worker of the last attempt was lost, and why."""
     on_over_time: Callable[[Job], object] = _fail_over_time
     """The job ran for its `execution_timeout_s`."""
-    on_no_worker: Callable[[Job, str], object] = _fail_unserved
-    """Workers fail to start, and why."""
+    on_no_worker: Callable[[Job, StartsFailed], object] = _fail_unserved
+    """Workers fail to start."""

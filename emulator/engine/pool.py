@@ -13,7 +13,7 @@ from emulator.engine import fated
 from emulator.engine.clock import Clock, sleep
 from emulator.engine.faults import Effect, Faults
 from emulator.engine.jobs import FOREVER_S, Attempt, Job, JobState
-from emulator.engine.policy import JobPolicy, PoolLimits
+from emulator.engine.policy import JobPolicy, PoolLimits, StartsFailed
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
 from emulator.engine.slot import Slot
@@ -69,6 +69,7 @@ class WorkerPool:
         self._numbers = itertools.count(1)
         self._failed_starts = 0
         self._is_closed = False
+        self._heir: WorkerPool | None = None
 
     def open(self) -> None:
         """Start the workers that are always there."""
@@ -85,9 +86,25 @@ class WorkerPool:
         while self._stopping:
             await asyncio.gather(*self._stopping, return_exceptions=True)
 
+    def hand_over(self, heir: WorkerPool) -> None:
+        """Start no worker any more: jobs that wait, and those that come, are the heir's; those that run end here, and
+        their workers with them."""
+        self._is_closed, self._heir = True, heir
+        for job in list(self._queue):
+            self._queue.discard(job)
+            job.on_final.remove(self._ended)
+            heir.submit(job)
+        for worker_id in [*self._slots]:
+            self.recycle(worker_id)
+
     @property
     def is_full(self) -> bool:
         return len(self._queue) >= self.max_queue
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no workers, not even such as are stopping."""
+        return not (self._slots or self._stopping)
 
     @property
     def queued(self) -> int:
@@ -126,6 +143,9 @@ class WorkerPool:
         """Queue a job and see to it that it runs."""
         if self._ended not in job.on_final:
             job.on_final.append(self._ended)
+        if self._heir:
+            self._heir.submit(job)
+            return
         if self._is_closed:
             job.cancel()
             return
@@ -180,9 +200,21 @@ class WorkerPool:
         promised = sum(slot.promise(self.limits.concurrency) for slot in self._slots.values())
         waiting = self._queue.urgent or (1 if self._queue.ready and not self._slots else 0)
         needed = -(-(waiting - promised) // self.limits.concurrency)
-        wanted = max(self.limits.min_workers - len(self._slots), needed)
+        wanted = max(self.limits.min_workers - len(self._slots), needed + self._missing_buffer(max(0, needed)))
         for _ in range(min(wanted, self.limits.max_workers - len(self._slots))):
             self._start_worker()
+
+    def _missing_buffer(self, starting: int) -> int:
+        """How many workers to start beside those that jobs wait for."""
+        if not self.limits.buffer_workers or not (self._queue.urgent or self.running):
+            return 0
+        spare = len(self._slots) + starting - self._busy_workers
+        return max(0, self.limits.buffer_workers - spare)
+
+    @property
+    def _busy_workers(self) -> int:
+        """As many as the jobs that run and wait need."""
+        return -(-(self._queue.urgent + self.running) // self.limits.concurrency)
 
     def _start_worker(self) -> None:
         worker_id = f"worker-{next(self._numbers)}"
@@ -191,6 +223,7 @@ class WorkerPool:
             slot.worker.on_lost = lambda reason: self._lost(slot, reason)
         if isinstance(slot.worker, PulledWorker):
             slot.worker.on_room = self._dispatch
+            slot.worker.on_spent = lambda: self.recycle(worker_id)
         self._slots[worker_id] = slot
         self._note(slot, "starting")
         slot.starting = asyncio.create_task(self._start(slot))
@@ -220,13 +253,13 @@ class WorkerPool:
 
     def _give_up_after_failed_start(self, error: Exception) -> None:
         """A crash loop would run for ever: the jobs that waited for it fail, saying why."""
-        if self._slots or self._failed_starts < self._policy.max_failed_starts:
+        if self._failed_starts < self._policy.max_failed_starts:
             self._scale()
-            return
-        reason = f"the worker failed to start {self._failed_starts} times: {error}"
-        self._failed_starts = 0
-        while self._queue.ready:
-            self._policy.on_no_worker(self._queue.pop(), reason)
+        elif not self._slots:
+            reason = StartsFailed(self._failed_starts, error)
+            self._failed_starts = 0
+            while self._queue.ready:
+                self._policy.on_no_worker(self._queue.pop(), reason)
 
     def _run(self, slot: Slot, attempt: Attempt) -> None:
         slot.stop_waiting()
@@ -293,7 +326,10 @@ class WorkerPool:
             self._policy.on_lost(job, reason)
         elif job.requeue():
             self.retried += 1
-            self._queue.put_back(job)
+            if self._heir:
+                self._heir.submit(job)
+            else:
+                self._queue.put_back(job)
 
     def _watch_idleness(self, slot: Slot) -> None:
         if slot.worker_id in self._slots and not slot.jobs and slot.idle_timer is None:
@@ -301,9 +337,14 @@ class WorkerPool:
 
     def _idled(self, slot: Slot) -> None:
         slot.idle_timer = None
-        if not slot.jobs and len(self._slots) > self.limits.min_workers:
+        if not slot.jobs and len(self._slots) > self._kept_workers:
             self._retire(slot, "idle")
             self._scale()
+
+    @property
+    def _kept_workers(self) -> int:
+        busy = self._busy_workers
+        return max(self.limits.min_workers, busy + self.limits.buffer_workers if busy else 0)
 
     def _retire(self, slot: Slot, reason: str, detail: str = "") -> None:
         if self._slots.pop(slot.worker_id, None) is None:

@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +22,30 @@ KEPT_LINES = 20
 class ProcessGroup:
     """`ended` is done once the main process has ended, and the rest of its group with it."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, reading_end: int) -> None:
-        self._name, self._process = name, process
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, reading_end: int, on_line: Callable[[str], object] | None
+    ) -> None:
+        self._name, self._process, self._on_line = name, process, on_line
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.ended = asyncio.create_task(self._watch(reading_end))
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], environment: Mapping[str, str]) -> ProcessGroup:
-        """`name` stands before each of its lines in the log."""
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        folder: Path | None = None,
+        on_line: Callable[[str], object] | None = None,
+    ) -> ProcessGroup:
+        """`name` stands before each of its lines in the log; `on_line` is told them, too. It runs in `folder`."""
         reading_end, writing_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environment,
+                cwd=folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing_end,
                 stderr=writing_end,
@@ -44,7 +56,7 @@ class ProcessGroup:
             raise
         finally:
             os.close(writing_end)
-        return cls(name, process, reading_end)
+        return cls(name, process, reading_end, on_line)
 
     @property
     def pid(self) -> int:
@@ -61,13 +73,22 @@ class ProcessGroup:
         if self._process.returncode is None:
             self._process.kill()
 
+    def interrupt(self) -> None:
+        """SIGINT to the main process, as Ctrl-C."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT)
+
     def terminate(self) -> None:
         if self._process.returncode is None:
             self._signal(signal.SIGTERM)
 
+    async def wait(self, seconds: float) -> None:
+        """For its end, at most so long in real time."""
+        await asyncio.wait((self.ended,), timeout=seconds)
+
     async def end(self) -> None:
         """Give it `STOP_GRACE_S` to end, then kill what is left."""
-        await asyncio.wait((self.ended,), timeout=STOP_GRACE_S)
+        await self.wait(STOP_GRACE_S)
         if not self.ended.done():
             self._signal(signal.SIGKILL)
         await self.ended
@@ -88,6 +109,8 @@ class ProcessGroup:
             while line := await _line(reader):
                 self._last_lines.append(line.decode(errors="replace").rstrip())
                 logger.info("%s: %s", self._name, self._last_lines[-1])
+                if self._on_line:
+                    self._on_line(self._last_lines[-1])
         finally:
             transport.close()
 

@@ -46,11 +46,12 @@ class _Held:
 
 class PulledWorker(WatchedWorker):
     """Ready when it first asks. It is lost after `silence_s` seconds without a word; so is a job of which it says
-    nothing for as long, alone."""
+    nothing for as long, alone. The pool sets `on_room`, and `on_spent`, which has it replaced."""
 
     def __init__(self, worker_id: str, clock: Clock, *, silence_s: float) -> None:
         super().__init__(worker_id)
         self.on_room: Callable[[], object] = _nothing
+        self.on_spent: Callable[[], object] = _nothing
         self._clock, self._silence_s = clock, silence_s
         self._has_asked = asyncio.Event()
         self._is_over = False
@@ -106,6 +107,11 @@ class PulledWorker(WatchedWorker):
             attempt.job.on_final.append(self._ended)
         ask.changes.announce()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is to end, and gets nothing more."""
+        return self._is_over
+
     # the worker's side
 
     async def take(self, count: int, hold_s: float) -> list[Attempt]:
@@ -119,7 +125,7 @@ class PulledWorker(WatchedWorker):
                 await ask.changes.wait(hold_s)
         except asyncio.CancelledError:
             for attempt in ask.attempts:  # they did not reach it
-                self._forget(attempt.job_id)
+                self.forget(attempt.job_id)
             raise
         finally:
             self._asks.remove(ask)
@@ -166,7 +172,8 @@ class PulledWorker(WatchedWorker):
         """It has said how the job ended: it need not be told to stop. If nobody heard, the silence begins."""
         self._held.pop(job_id, None)
 
-    def _forget(self, job_id: str) -> None:
+    def forget(self, job_id: str) -> None:
+        """The job did not reach it, or it has let go of it: it runs again, here or elsewhere."""
         if held := self._held.get(job_id):
             held.is_forgotten.set()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from modal_proto import api_pb2
 from starlette.routing import BaseRoute
 
 from emulator.engine.clock import Clock
@@ -18,6 +19,8 @@ from emulator.modal.blobs import BlobStore
 from emulator.modal.call_store import CallStore
 from emulator.modal.calls import Calls
 from emulator.modal.definitions import Definition
+from emulator.modal.deployment import Deployment
+from emulator.modal.deploys import OwnDefinition
 from emulator.modal.ids import Ids
 from emulator.modal.input_plane import InputPlane
 from emulator.modal.intake import Intake
@@ -43,7 +46,8 @@ class Token:
 
 
 class ControlPlane:
-    """Nothing runs until `listen`. `http_url` is where `routes` are served; without it there are no blobs."""
+    """Nothing runs until `listen`. `http_url` is where `routes` are served; without it there are no blobs. `own` says
+    which of the functions that are deployed here are served in this process, and not by containers."""
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class ControlPlane:
         faults: Faults,
         limits: ModalLimits | None = None,
         http_url: str = "",
+        own: OwnDefinition | None = None,
     ) -> None:
         self.token, self.proxy_token, self.addresses = token, proxy_token, Addresses(http_url)
         self.ids, signer = Ids(), Signer()
@@ -68,25 +73,40 @@ class ControlPlane:
             addresses=self.addresses,
             proxy_token=proxy_token,
         )
+        lookup = Lookup(self.registry, self.addresses)
+        self.deployment = Deployment(
+            *(self.registry, lookup, self.blobs, self.ids, clock, faults),
+            all_handlers=lambda: self._handlers,
+            own=own or _nothing_is_ours,
+        )
         areas = (
-            Lookup(self.registry, self.addresses),
+            lookup,
             Calls(self.intake, self.calls, signer, clock),
             Streams(self.intake, self.calls),
             InputPlane(self.intake, self.calls, signer, clock),
             Autoscaler(self.intake),
             self.blobs,
+            self.deployment,
         )
-        handlers = {name: handler for area in areas for name, handler in area.handlers().items()}
-        self.rpc = RpcServer(handlers, authorise=self._authorise, clock=clock, faults=faults)
+        self._handlers = {name: handler for area in areas for name, handler in area.handlers().items()}
+        self.rpc = RpcServer(self._handlers, authorise=self._authorise, clock=clock, faults=faults)
 
     @property
     def server_url(self) -> str:
         """What the SDK is given as MODAL_SERVER_URL; empty before `listen`."""
         return self.addresses.rpc
 
+    def environment(self) -> dict[str, str]:
+        """What the SDK needs to find this control plane, once it listens."""
+        return {
+            "MODAL_SERVER_URL": self.server_url,
+            "MODAL_TOKEN_ID": self.token.token_id,
+            "MODAL_TOKEN_SECRET": self.token.token_secret,
+        }
+
     def define(self, definition: Definition) -> None:
         """Make a function or class callable."""
-        self.registry.define(definition)
+        self.deployment.apps.adopt(self.registry.define(definition))
 
     def routes(self) -> list[BaseRoute]:
         """What is served over HTTP."""
@@ -106,11 +126,16 @@ class ControlPlane:
     async def close(self) -> None:
         await self.stop_workers()
         await self.rpc.close()
+        self.deployment.close()
 
     def _authorise(self, _: str, caller: Caller) -> None:
         if not self.token.is_in(caller):
             found = caller.get("x-modal-token-id") or "none"
             raise GRPCError(Status.UNAUTHENTICATED, f"not a valid token here: {found}")
+
+
+def _nothing_is_ours(_app_name: str, _function: api_pb2.Function, _blobs: BlobStore) -> Definition | None:
+    return None
 
 
 def default_tokens(api_key: str) -> tuple[Token, ProxyToken]:

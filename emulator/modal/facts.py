@@ -29,11 +29,25 @@ WEB_CALL_PARAMETER = "__modal_function_call_id"  # [DOCS] of that address
 OUTPUT_RETENTION_S = 7 * 86_400.0  # [DOCS] results of spawned calls can be had for a week
 UNFETCHED_RETENTION_S = 300.0  # ours: of a call that somebody waited for, and left
 CLEARED_RETENTION_S = 10.0  # ours: how long an output that was fetched for good can be fetched again, by a retry
+FAILED_STARTS = 1  # [M] an input whose container fails to start is told why, at once
 LOST_ATTEMPTS = 2  # [?] an input whose container died runs once more, then it is an internal failure
 
 CANCELLED = "the input was cancelled"  # [?] text of a cancelled input's error
 TIMEOUT = "Task's current input hit its timeout of {:g}s"  # [?] text of a timed-out input's error
 LOST = "the container that ran the input died"  # [?] text of an internal failure
+
+SCALEDOWN_WINDOW_S = 60.0  # [DOCS] default of a function
+MAX_CONTAINERS = 8  # ours, where the function sets no bound; [DOCS] the account's
+HEARTBEAT_HOLD_S = 14.0  # [SDK] the runtime gives a heartbeat 15.1 s, and sends the next one 15 s after it
+INPUTS_HOLD_S = 60.0  # ours: the runtime sets no deadline, and asks again at once
+SILENCE_S = 300.0  # [?] containers that are not heard of are marked unhealthy "eventually" [SDK]
+CANCEL_GRACE_S = 30.0  # [?] users see containers killed about as long after a cancellation (modal-client#4125)
+EXIT_GRACE_S = 10.0  # ours, in real seconds; [DOCS] 30 for exit hooks
+STARTUP_TIMEOUT = "the container did not start within its startup timeout of {:g}s"  # [?]
+
+ENVIRONMENT, ENVIRONMENT_ID = "main", "en-emulator"  # [DOCS] the default's name
+IMAGE_BUILDER_VERSION = "2025.06"  # [SDK] the newest stable one that 1.6.4 knows
+WORKDIR = "/root"  # [DOCS] where containers run, and where code is mounted
 
 TOKEN_ID, PROXY_KEY = "ak-emulator", "wk-emulator"  # ours, in the form of Modal's
 

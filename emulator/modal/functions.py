@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from modal_proto import api_pb2
 from starlette.types import ASGIApp
 
 from emulator.engine.policy import PoolLimits
 from emulator.engine.worker import Worker
 from emulator.modal.blobs import BlobStore
+from emulator.modal.control_plane import ControlPlane
 from emulator.modal.definitions import Binding, Definition, Method, Settings
+from emulator.modal.deploys import OwnDefinition
 from emulator.modal.worker import CallContext, InstanceWorker
 from yapit.function_spec import MODAL_CLASS, FunctionSpec
 from yapit.workers.handlers.modal import ModalWorker
+
+logger = logging.getLogger(__name__)
+
+APP_MODULE = "yapit.workers.handlers.modal_app"
 
 
 def define(spec: FunctionSpec, blobs: BlobStore) -> Definition:
@@ -42,6 +54,37 @@ def define(spec: FunctionSpec, blobs: BlobStore) -> Definition:
         make_worker=make_worker,
         settings=Settings(limits, spec.timeouts.job_s),
     )
+
+
+def own(specs: Mapping[str, FunctionSpec]) -> OwnDefinition:
+    """Of what is deployed, what is ours: our module, under the name that it gives to one of these functions."""
+    by_app = {spec.deployment_name: spec for spec in specs.values()}
+
+    def definition(app_name: str, function: api_pb2.Function, blobs: BlobStore) -> Definition | None:
+        is_ours = function.module_name == APP_MODULE and app_name in by_app
+        return define(by_app[app_name], blobs) if is_ours else None
+
+    return definition
+
+
+async def deploy(spec: FunctionSpec, functions_dir: Path, control_plane: ControlPlane) -> None:
+    """Deploy a function with Modal's own CLI. Where that fails the log says why, and the function is not there."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
+    ours = {"YAPIT_FUNCTION": spec.name, "FUNCTIONS_DIR": str(functions_dir), "NO_COLOR": "1"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "modal", "deploy", "-m", APP_MODULE),
+        env={**inherited, **control_plane.environment(), **ours},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        logger.error("function %s could not be deployed to the emulated Modal:\n%s", spec.name, said.decode())
 
 
 class FunctionInstance:

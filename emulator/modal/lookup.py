@@ -8,7 +8,7 @@ from modal_proto import api_pb2
 
 from emulator.modal import facts
 from emulator.modal.addresses import Addresses
-from emulator.modal.definitions import Method
+from emulator.modal.definitions import Definition, Method, Settings
 from emulator.modal.parameters import BadParameters
 from emulator.modal.protocol import CBOR, GENERATOR_DONE
 from emulator.modal.registry import Function, Registry, TooManyVariants, web_label
@@ -69,11 +69,17 @@ class Lookup:
         )
 
     def metadata(self, function: Function) -> api_pb2.FunctionHandleMetadata:
-        """What the SDK keeps of a function. Only CBOR is offered, so that it sends no pickles."""
-        definition = function.definition
+        """What the SDK keeps of a function."""
+        return self.describe(function.definition, function.settings)
+
+    def describe(self, definition: Definition, settings: Settings) -> api_pb2.FunctionHandleMetadata:
+        """The same of one that is not bound, and may not be known yet. Only CBOR is offered, so that the SDK sends no
+        pickles."""
         if not definition.is_class:
-            return self._method_metadata(function, definition.methods[""])
-        methods = {name: self._method_metadata(function, method) for name, method in definition.methods.items()}
+            return self._method_metadata(definition, settings, definition.methods[""])
+        methods = {
+            name: self._method_metadata(definition, settings, method) for name, method in definition.methods.items()
+        }
         metadata = api_pb2.FunctionHandleMetadata(
             app_id=self._registry.app_id(definition.app_name),
             function_name=definition.tag,
@@ -85,11 +91,12 @@ class Lookup:
         if definition.parameters:
             schema = api_pb2.ClassParameterInfo(format=PROTO, schema=definition.parameters)
             metadata.class_parameter_info.CopyFrom(schema)
-        self._add_input_plane(function, metadata)
+        self._add_input_plane(settings, metadata)
         return metadata
 
-    def _method_metadata(self, function: Function, method: Method) -> api_pb2.FunctionHandleMetadata:
-        definition = function.definition
+    def _method_metadata(
+        self, definition: Definition, settings: Settings, method: Method
+    ) -> api_pb2.FunctionHandleMetadata:
         metadata = api_pb2.FunctionHandleMetadata(
             app_id=self._registry.app_id(definition.app_name),
             function_name=f"{definition.name}.{method.name}" if definition.is_class else definition.name,
@@ -101,13 +108,13 @@ class Lookup:
         )
         if method.is_web:
             metadata.web_url = f"{self._addresses.http}{PATH}/{web_label(definition, method)}"
-        self._add_input_plane(function, metadata)
+        self._add_input_plane(settings, metadata)
         return metadata
 
-    def _add_input_plane(self, function: Function, metadata: api_pb2.FunctionHandleMetadata) -> None:
-        if function.settings.has_input_plane:
+    def _add_input_plane(self, settings: Settings, metadata: api_pb2.FunctionHandleMetadata) -> None:
+        if settings.has_input_plane:
             metadata.input_plane_url = self._addresses.rpc
-            metadata.input_plane_region = function.settings.routing_region
+            metadata.input_plane_region = settings.routing_region
 
     def _by_id(self, function_id: str) -> Function:
         function = self._registry.get(function_id)

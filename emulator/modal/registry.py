@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from modal_proto import api_pb2
 
@@ -54,15 +55,18 @@ class Registry:
         self._app_ids: dict[str, str] = {}
         self._web_labels: dict[str, tuple[str, str]] = {}
         self._replaced: list[WorkerPool] = []
+        self._dropping: set[asyncio.Task[None]] = set()
 
-    def define(self, definition: Definition) -> Function:
+    def define(self, definition: Definition, *, function_id: str | None = None, class_id: str = "") -> Function:
         replaced = self.find(definition.app_name, definition.tag)
-        function_id = replaced.function_id if replaced else self._ids.new("fu")
+        if function_id is None:
+            function_id = replaced.function_id if replaced else self._ids.new("fu")
         function = self._put(definition, Binding(function_id), definition.settings)
         self._by_tag[definition.app_name, definition.tag] = function
         self._app_ids.setdefault(definition.app_name, self._ids.new("ap"))
         if definition.is_class:
-            self._class_ids.setdefault((definition.app_name, definition.name), self._ids.new("cs"))
+            key = (definition.app_name, definition.name)
+            self._class_ids[key] = class_id or self._class_ids.get(key) or self._ids.new("cs")
         for method in definition.methods.values():
             if method.is_web:
                 self._web_labels[web_label(definition, method)] = (function_id, method.name)
@@ -116,15 +120,43 @@ class Registry:
     def functions(self) -> list[Function]:
         return list(self._by_id.values())
 
+    def reserve_app(self, app_name: str) -> str:
+        """The id of an app, which may have no functions yet."""
+        return self._app_ids.setdefault(app_name, self._ids.new("ap"))
+
+    def keep_only(self, app_name: str, tags: Collection[str]) -> None:
+        """What else the app has cannot be looked up any more; its containers stop."""
+        gone = [(name, tag) for name, tag in self._by_tag if name == app_name and tag not in tags]
+        for key in gone:
+            function = self._by_tag.pop(key)
+            self._class_ids.pop((app_name, function.definition.name), None)
+            self._drop(function.function_id)
+
+    def remove_app(self, app_name: str) -> None:
+        """The app is gone, and its id with it."""
+        self.keep_only(app_name, ())
+        self._app_ids.pop(app_name, None)
+
     async def close(self) -> None:
         """Stop every container."""
         pools = [*self._replaced, *(function.pool for function in self._by_id.values())]
-        await asyncio.gather(*(pool.close() for pool in pools))
+        await asyncio.gather(*self._dropping, *(pool.close() for pool in pools))
+
+    def _drop(self, function_id: str) -> None:
+        """A function with its variants and web endpoints."""
+        variants = [variant_id for (base_id, *_), variant_id in self._variant_ids.items() if base_id == function_id]
+        self._variant_ids = {key: found for key, found in self._variant_ids.items() if key[0] != function_id}
+        self._web_labels = {label: found for label, found in self._web_labels.items() if found[0] != function_id}
+        for dropped_id in (function_id, *variants):
+            task = asyncio.create_task(self._by_id.pop(dropped_id).pool.close())
+            self._dropping.add(task)
+            task.add_done_callback(self._dropping.discard)
 
     def _put(self, definition: Definition, binding: Binding, settings: Settings) -> Function:
-        if replaced := self._by_id.get(binding.function_id):
-            self._replaced.append(replaced.pool)  # its containers end what they have begun
         function = Function(definition, binding, settings, self._clock, self._faults)
+        if replaced := self._by_id.get(binding.function_id):
+            replaced.pool.hand_over(function.pool)  # its containers end what they have begun
+            self._replaced = [pool for pool in (*self._replaced, replaced.pool) if not pool.is_empty]
         self._by_id[binding.function_id] = function
         return function
 

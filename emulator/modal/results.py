@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from emulator.engine.jobs import Job, JobState
-from emulator.engine.policy import JobPolicy
+from emulator.engine.policy import JobPolicy, StartsFailed
 from emulator.modal import facts
 from emulator.modal.protocol import CBOR
 
@@ -48,6 +48,14 @@ class Chunk:
         return chunk
 
 
+class StartFailed(Exception):
+    """A container could not start. `output` is what the inputs that wait for it are told."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(output.result.exception)
+        self.output = output
+
+
 def success(data: bytes | Message, data_format: api_pb2.DataFormat.ValueType = CBOR) -> Output:
     payload = data.SerializeToString() if isinstance(data, Message) else data
     return Output(Result(status=Result.GENERIC_STATUS_SUCCESS, data=payload), data_format)
@@ -85,8 +93,15 @@ def _over_time(job: Job) -> None:
     job.time_out(facts.TIMEOUT.format(job.execution_timeout_s))
 
 
-def _no_container(job: Job, reason: str) -> None:
-    job.fail(reason, failure(reason))
+def _no_container(job: Job, error: StartsFailed) -> None:
+    cause = error.__cause__
+    job.fail(str(error), cause.output if isinstance(cause, StartFailed) else failure(str(error)))
 
 
-POLICY = JobPolicy(max_attempts=facts.LOST_ATTEMPTS, on_lost=_lost, on_over_time=_over_time, on_no_worker=_no_container)
+POLICY = JobPolicy(
+    max_attempts=facts.LOST_ATTEMPTS,
+    max_failed_starts=facts.FAILED_STARTS,
+    on_lost=_lost,
+    on_over_time=_over_time,
+    on_no_worker=_no_container,
+)

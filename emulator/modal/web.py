@@ -122,7 +122,7 @@ class _Request:
         self._job: Job = call.inputs[0].job
         self._exchange: WebExchange = self._job.input.web
         self._is_polling = facts.WEB_CALL_PARAMETER.encode() in scope["query_string"]
-        self._has_begun = self._is_redirected = False
+        self._has_begun = self._is_complete = self._is_redirected = False
 
     async def serve(self) -> None:
         """Whoever hangs up cancels the call, unless it had been redirected to its result."""
@@ -140,13 +140,18 @@ class _Request:
             for task in (listening, answering):
                 task.cancel()
             await asyncio.gather(listening, answering, return_exceptions=True)
-            if not (self._is_redirected or (self._is_polling and not self._job.state.is_final)):
+            # a server tells of a disconnect also once the response is out, and what goes on after it may go on
+            is_left = self._is_polling or self._is_complete
+            if not (self._is_redirected or (is_left and not self._job.state.is_final)):
                 self._job.cancel()
                 self._web._store.drop(self._call.call_id)
 
     async def _listen(self) -> None:
-        """Until the client leaves. Raises `BodyTooLarge`."""
-        while (message := await self._receive())["type"] != "http.disconnect":
+        """Until the client leaves, which the function is told. Raises `BodyTooLarge`."""
+        is_there = True
+        while is_there:
+            message = await self._receive()
+            is_there = message["type"] != "http.disconnect"
             if not self._is_polling:
                 self._exchange.put(message)
 
@@ -173,6 +178,7 @@ class _Request:
             raise BrokenOff("another container began again")
         self._has_begun = True
         await self._send(message)
+        self._is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     async def _end(self) -> None:
         if self._job.state is JobState.COMPLETED and self._has_begun:

@@ -19,7 +19,7 @@ from emulator.engine.worker import WorkerLost
 from emulator.modal import facts, protocol
 from emulator.modal.blobs import BlobStore
 from emulator.modal.call import Input
-from emulator.modal.results import Chunk, failure, success, success_in_blob
+from emulator.modal.results import Chunk, StartFailed, failure, success, success_in_blob
 from emulator.modal.web_exchange import WebExchange
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class InstanceWorker:
             self._instance = self._make()
             await self._instance.start()
         except Exception as error:
-            raise StartFailed(repr(error)) from error
+            raise StartFailed(failure(repr(error), traceback.format_exc())) from error
 
     async def stop(self) -> None:
         if self._instance is not None:
@@ -138,10 +138,6 @@ class InstanceWorker:
         if data is None:
             raise LookupError(f"there is no blob {message.args_blob_id!r} any more")
         return data
-
-
-class StartFailed(Exception):
-    """What the instance raised when it started, in words."""
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

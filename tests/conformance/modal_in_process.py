@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import modal
 import pytest
-import uvicorn
 from modal_proto import api_pb2
-from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from emulator.engine.clock import Clock, RealClock
 from emulator.engine.faults import Faults
 from emulator.engine.policy import PoolLimits
-from emulator.fault_requests import FaultyRequests
-from emulator.modal.control_plane import ControlPlane, Token
+from emulator.modal.control_plane import ControlPlane
 from emulator.modal.definitions import Binding, Definition, Method, Settings
 from emulator.modal.limits import ModalLimits
-from emulator.modal.web import ProxyToken
 from emulator.modal.worker import Blocking, CallContext, InstanceWorker
 from tests.conformance.modal_cloud import APP, Cloud
 from tests.conformance.modal_served import Served
+from tests.conformance.modal_serving import PROXY_HEADERS, TOKEN, serving
 
-TOKEN, PROXY_TOKEN = Token("ak-test", "as-test"), ProxyToken("wk-test", "ws-test")
 GENERATORS = ("count", "chunks_of", "gated", "fail_after")
 FUNCTIONS = ("echo", "who", "fail", "hold", "hold_blocking", "answer_of", "size_of", "try_again")
 LIMITS = PoolLimits(max_workers=2, concurrency=8, idle_timeout_s=60)
@@ -88,7 +82,7 @@ def define(control_plane: ControlPlane) -> None:
         string_default="heart",
     )
     thrice = api_pb2.FunctionRetryPolicy(retries=2, backoff_coefficient=1.0, initial_delay_ms=0, max_delay_ms=1_000)
-    _define_class(control_plane, "Served", Settings(LIMITS, timeout_s=86_400))
+    _define_class(control_plane, "Served", Settings(LIMITS))
     _define_class(control_plane, "Voiced", Settings(LIMITS), (voice,))
     _define_class(control_plane, "Short", Settings(LIMITS, timeout_s=1.0))
     _define_class(control_plane, "Retried", Settings(LIMITS, retry_policy=thrice))
@@ -137,31 +131,10 @@ async def in_process(
     monkeypatch: pytest.MonkeyPatch, clock: Clock | None = None, limits: ModalLimits | None = None
 ) -> AsyncIterator[Cloud]:
     """The emulator's control plane in this event loop."""
-    clock, faults = clock or RealClock(), Faults()
-    listener = socket.socket(proto=socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    http_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    control_plane = ControlPlane(
-        token=TOKEN, proxy_token=PROXY_TOKEN, clock=clock, faults=faults, limits=limits, http_url=http_url
-    )
-    define(control_plane)
-    app = FaultyRequests(Starlette(routes=control_plane.routes()), faults, clock)
-    async with _serving(app, listener):
-        monkeypatch.setenv("MODAL_SERVER_URL", await control_plane.listen())
+    faults = Faults()
+    async with serving(clock or RealClock(), faults, limits) as control_plane:
+        define(control_plane)
+        monkeypatch.setenv("MODAL_SERVER_URL", control_plane.server_url)
         client = await modal.Client.from_credentials.aio(TOKEN.token_id, TOKEN.token_secret)
-        yield Cloud(client, {"Modal-Key": PROXY_TOKEN.key, "Modal-Secret": PROXY_TOKEN.secret}, control_plane, faults)
+        yield Cloud(client, PROXY_HEADERS, control_plane, faults)
         await client.close.aio()
-        await control_plane.close()
-
-
-@asynccontextmanager
-async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
-    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1, lifespan="off")
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving
-        listener.close()

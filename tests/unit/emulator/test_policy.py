@@ -18,7 +18,7 @@ POLICY = JobPolicy(
     silence_s=30,
     on_lost=lambda job, reason: job.cancel(),
     on_over_time=lambda job: job.time_out("too long"),
-    on_no_worker=lambda job, reason: job.time_out(reason),
+    on_no_worker=lambda job, error: job.time_out(str(error)),
 )
 
 

@@ -1,0 +1,168 @@
+"""Items 31 to 37 of the checklist: deploys, and what happens in the containers of what was deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import modal
+import pytest
+
+from tests.conformance import modal_containers, modal_hooks
+from tests.conformance.modal_cloud import Cloud
+from tests.conformance.modal_containers import Emulated
+from tests.conformance.modal_served import opened
+
+EXIT_TIMEOUT_S = 15
+
+
+@pytest.fixture(scope="session")
+def deploy_output(modal_emulator: Emulated) -> str:
+    return modal_emulator.deploy(modal_hooks.__name__)
+
+
+@pytest.fixture
+def hooks_app(modal_emulator: Emulated, deploy_output: str) -> Emulated:
+    """With `modal_hooks` deployed, once for all tests."""
+    return modal_emulator
+
+
+@pytest.fixture
+async def hooks(hooks_app: Emulated, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hooks]:
+    async with modal_containers.client_of(hooks_app, monkeypatch) as cloud:
+        yield Hooks(cloud)
+
+
+class Hooks:
+    """The functions and classes of `modal_hooks`."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+
+    def cls(self, name: str) -> Any:
+        return modal.Cls.from_name(modal_hooks.APP, name, client=self.cloud.client)()
+
+    def function(self, name: str) -> Any:
+        return modal.Function.from_name(modal_hooks.APP, name, client=self.cloud.client)
+
+
+def small_app(version: str, name: str = "small", **options: Any) -> modal.App:
+    """A function and a class that tell a version; their code travels with the deploy."""
+    app = modal.App(name)
+
+    @app.function(serialized=True, name="version", **options)
+    def function() -> list[str | None]:
+        return [version, os.environ.get("KEY")]
+
+    class Thing:
+        @modal.method()
+        def version(self) -> str:
+            return version
+
+    app.cls(serialized=True)(Thing)
+    return app
+
+
+def test_31_modal_deploy_shows_what_it_made(deploy_output: str) -> None:
+    assert "App deployed" in deploy_output
+    assert "Created Function Snapped.*" in deploy_output
+
+
+async def test_31_a_redeploy_keeps_ids_and_serves_the_new_code(hooks: Hooks) -> None:
+    client = hooks.cloud.client
+    version = modal.Function.from_name("small", "version", client=client)
+    thing = modal.Cls.from_name("small", "Thing", client=client)
+
+    async def ids() -> list[str]:
+        return [(await version.hydrate.aio()).object_id, (await thing.hydrate.aio()).object_id]
+
+    first = await small_app("one").deploy.aio(client=client)
+    known = await ids()
+    assert await version.remote.aio() == ["one", None]
+    again = await small_app("two").deploy.aio(client=client)
+    assert "AppGetLayout" in hooks.cloud.rpcs
+    assert (again.app_id, await ids()) == (first.app_id, known)
+    assert await version.remote.aio() == ["two", None]
+
+
+async def test_32_a_missing_secret_or_key_fails_the_deploy(hooks: Hooks) -> None:
+    client, name = hooks.cloud.client, "token"
+
+    def app(key: str) -> modal.App:
+        return small_app("three", secrets=[modal.Secret.from_name(name, required_keys=[key])])
+
+    with pytest.raises(modal.exception.NotFoundError, match="there is no secret 'token'"):
+        await app("KEY").deploy.aio(client=client)
+    await modal.Secret.objects.create.aio(name, {"KEY": "value"}, client=client)
+    with pytest.raises(modal.exception.NotFoundError, match="secret 'token' has no OTHER; it has KEY"):
+        await app("OTHER").deploy.aio(client=client)
+    await app("KEY").deploy.aio(client=client)
+    assert await modal.Function.from_name("small", "version", client=client).remote.aio() == ["three", "value"]
+
+
+async def test_33_hooks_run_around_the_snapshot_and_the_client_outlives_it(hooks: Hooks) -> None:
+    what = await hooks.cls("Snapped").what.remote.aio()
+    assert what["log"] == ["load", 2, "wake", 4]
+    assert what["task"].startswith("ta-")
+
+
+async def test_34_a_failing_enter_is_the_callers_error(modal_cloud: Cloud) -> None:
+    with pytest.raises(modal.exception.RemoteError, match=r"ValueError\('no weights'\)"):
+        await modal_cloud.cls("Broken")().echo.remote.aio()
+
+
+async def test_35_the_exit_hook_runs_when_a_container_is_not_needed_any_more(hooks: Hooks, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    await hooks.cls("Leaving").leave_note.remote.aio(str(note))
+    async with asyncio.timeout(EXIT_TIMEOUT_S):
+        await opened(str(note))
+    assert note.read_text() == "exited"
+
+
+async def test_36_inputs_come_in_batches(hooks: Hooks) -> None:
+    batched = hooks.function("batched")
+    await batched.remote.aio(0)  # a cold start would have them all waiting
+    answers = await asyncio.gather(*(batched.remote.aio(number) for number in range(5)))
+    assert [answer["number"] for answer in answers] == list(range(5))
+    assert Counter(answer["batch"] for answer in answers) == {3: 3, 2: 2}
+
+
+async def test_37_no_container_has_more_inputs_than_it_may(hooks: Hooks) -> None:
+    crowded = hooks.cls("Crowded")
+    answers = await asyncio.gather(*(crowded.crowd.remote.aio() for _ in range(12)))
+    assert max(answer["most"] for answer in answers) == 2
+    assert len({answer["pid"] for answer in answers}) == 2
+
+
+async def test_an_images_environment_and_a_secret_reach_the_container_and_nothing_else(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEVER_BROUGHT", "by an image")
+    found = await hooks.function("environment").remote.aio()
+    assert found.pop("folder").endswith("/srv")
+    assert found == {"GREETING": "hello", "KEY": "of the secret", "MODAL_TOKEN_SECRET": None, "NEVER_BROUGHT": None}
+
+
+async def test_what_a_container_says_can_be_read(hooks: Hooks, hooks_app: Emulated) -> None:
+    await hooks.function("tell").remote.aio("something was said")
+    done = await asyncio.to_thread(hooks_app.modal, "app", "logs", modal_hooks.APP)
+    assert (done.returncode, "something was said" in done.stdout.splitlines()) == (0, True), done.stdout
+
+
+async def test_a_container_that_dies_takes_the_call_with_it_the_second_time(hooks: Hooks) -> None:
+    with pytest.raises(modal.exception.InternalFailure, match=r"(?s)code 137.*out of memory, say"):
+        await hooks.function("die").remote.aio()
+
+
+async def test_a_stopped_app_is_gone(hooks: Hooks) -> None:
+    client = hooks.cloud.client
+    await small_app("four", "stopped").deploy.aio(client=client)
+    assert await modal.Function.from_name("stopped", "version", client=client).remote.aio() == ["four", None]
+    stopped = await modal.App.lookup.aio("stopped", client=client)
+    await stopped.stop.aio(client=client)
+    with pytest.raises(modal.exception.NotFoundError, match="there is no app 'stopped'"):
+        await modal.Function.from_name("stopped", "version", client=client).remote.aio()
