@@ -26,11 +26,16 @@ class HibariAdapter(SynthAdapter):
 
     sample_rate = 24_000
 
-    async def initialize(self) -> None:
+    async def load(self) -> None:
+        """All of the start: without a GPU it may all be in a snapshot."""
         await self.close()  # after an attempt that failed
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hibari")
         await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
+
+    async def initialize(self) -> None:
+        if not hasattr(self, "_speaker"):
+            await self.load()
 
     async def synthesize(self, text: str, *, voice: str, speed: float) -> bytes:
         """Sentence by sentence, cut as the runner cuts: the bare adapter sounds like the whole chain."""

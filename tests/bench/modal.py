@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
+from pydantic import SecretStr
+
 from tests.bench.adapter import PCM
 from tests.bench.processes import free_port, server
 from tests.bench.report import table
@@ -22,6 +25,7 @@ from yapit.gateway.settings import Settings
 CALLS, WARM = 400, 40
 SHORT = "Hello."
 LONG = "Hello. " * (MAX_WHOLE_CHARACTERS // 7 + 1)
+PROXY_TOKEN = {"modal_key": "wk-emulator", "modal_secret": "bench"}
 PAYLOAD = {"text": SHORT, "voice": "free"}
 
 
@@ -47,8 +51,8 @@ def measure() -> str:
 
 
 _NOTE = (
-    "`ModalProcessor` beside a bare call of Modal's SDK to a class of the emulator that only answers the same "
-    f"48,128 bytes. The emulator is a process of its own. One call at a time, {CALLS} of each in turn. What is ours is "
+    "`ModalProcessor` beside a bare call, of Modal's SDK or of httpx, to a class of the emulator that only answers the "
+    f"same 48,128 bytes. The emulator is a process of its own. One call at a time, {CALLS} of each in turn. Ours is "
     "the difference: the worker's runner, base64, checking of events, bounds and deadlines."
 )
 
@@ -59,13 +63,20 @@ async def _run() -> dict[str, Taken]:
     settings = Settings(_env_file=None, modal_token_id="ak-emulator", modal_token_secret="bench")
     route = Route(slug="free", processor="x", modal_app="yapit-free", modal_class="TTS")
     processor = ModalProcessor(route, Context(settings))
+    with_proxy_token = settings.model_copy(update={name: SecretStr(value) for name, value in PROXY_TOKEN.items()})
+    by_web = ModalProcessor(route, Context(with_proxy_token))
     client = await modal.Client.from_credentials.aio("ak-emulator", "bench")
     raw = modal.Cls.from_name("bench", "Raw", client=client)()
+    raw_url = await raw.web.get_web_url.aio()
+    key, secret = PROXY_TOKEN.values()
+    http = httpx.AsyncClient(headers={"Modal-Key": key, "Modal-Secret": secret})
     calls: dict[str, Call] = {
         "SDK, remote": lambda: _bare(_once(raw.whole.remote.aio(PAYLOAD))),
         "ModalProcessor, remote": lambda: _ours(processor, SHORT),
         "SDK, remote_gen": lambda: _bare(raw.stream.remote_gen.aio(PAYLOAD)),
         "ModalProcessor, remote_gen": lambda: _ours(processor, LONG),
+        "httpx, web endpoint": lambda: _bare(_posted(http, f"{raw_url}/")),
+        "ModalProcessor, web endpoint": lambda: _ours(by_web, LONG),
     }
     taken = {name: Taken() for name in calls}
     for number in range(WARM + CALLS):
@@ -75,13 +86,21 @@ async def _run() -> dict[str, Taken]:
             if number >= WARM:
                 taken[name].first.append((first_at - started_at) * 1000)
                 taken[name].whole.append((end_at - started_at) * 1000)
-    await processor.close()
+    for processor_used in (processor, by_web):
+        await processor_used.close()
+    await http.aclose()
     await client.close.aio()
     return taken
 
 
 async def _once(call: Awaitable[Any]) -> AsyncIterator[Any]:
     yield await call
+
+
+async def _posted(http: httpx.AsyncClient, url: str) -> AsyncIterator[bytes]:
+    async with http.stream("POST", url, json=PAYLOAD) as response:
+        async for part in response.aiter_bytes():
+            yield part
 
 
 async def _bare(items: AsyncIterator[Any]) -> tuple[float, float]:
@@ -109,7 +128,7 @@ async def _ours(processor: ModalProcessor, text: str) -> tuple[float, float]:
 def _table(taken: dict[str, Taken]) -> str:
     rows, bare = [], Taken()
     for name, found in taken.items():
-        if name.startswith("SDK"):
+        if not name.startswith("ModalProcessor"):
             bare = found
         figures = [statistics.median(found.first), statistics.median(found.whole), _p99(found.whole)]
         ours = statistics.median(found.whole) - statistics.median(bare.whole)
