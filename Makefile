@@ -6,10 +6,12 @@ OUT ?= hello.wav
 MODEL ?= hibari
 VOICE ?=
 SPEED ?= 1.0
+RUNPOD_OPTIONS = --target "$(or $(TARGET),runpod)" --type "$(or $(TYPE),queue)" $(if $(COMPUTE),--compute "$(COMPUTE)")
 SPECS := $(wildcard functions/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help say emulate test test-slow check format bench new-function plan-modal deploy-modal destroy-modal install setup lock clean
+.PHONY: help say emulate test test-slow check format bench new-function install setup lock clean
+.PHONY: plan-runpod deploy-runpod destroy-runpod plan-modal deploy-modal destroy-modal
 .PHONY: conformance-runpod-cloud hang-ups
 
 help:  ## this list
@@ -46,6 +48,15 @@ bench: .venv/.dev  ## measure ourselves and others side by side, into docs/bench
 
 new-function: .venv/.run  ## a new function from the template: make new-function NAME=x
 	@$(BIN)/python -m infra.new_function "$(NAME)"
+
+plan-runpod: .venv/.run  ## what deploy-runpod would do: FUNCTION=x [TYPE=load_balancer COMPUTE=gpu|cpu TARGET=emulator]
+	@$(BIN)/python -m infra.runpod plan "$(FUNCTION)" $(RUNPOD_OPTIONS)
+
+deploy-runpod: .venv/.run  ## build, push, deploy at RunPod, speak a sentence, write the route: options as above
+	@$(BIN)/python -m infra.runpod deploy "$(FUNCTION)" $(RUNPOD_OPTIONS)
+
+destroy-runpod: .venv/.run  ## delete the endpoint at RunPod and its route: options as above
+	@$(BIN)/python -m infra.runpod destroy "$(FUNCTION)" $(RUNPOD_OPTIONS)
 
 plan-modal: .venv/.run  ## what a deployment at Modal would do: make plan-modal FUNCTION=x [TARGET=emulator]
 	@$(BIN)/python -m infra.modal plan "$(FUNCTION)" --target "$(or $(TARGET),modal)"

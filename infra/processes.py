@@ -18,7 +18,7 @@ EMULATOR_API_KEY = "emulator"
 EMULATOR_MODAL_TOKEN_ID = "ak-emulator"  # noqa: S105 - its secret is the key
 EMULATOR_MODAL_KEY = "wk-emulator"  # of the proxy token in front of web endpoints; its secret is the key as well
 START_TIMEOUT_S = 60.0
-STOP_GRACE_S = 10.0
+STOP_GRACE_S = 5.0
 
 
 @contextmanager
@@ -33,6 +33,7 @@ def server(module: str, environ: Mapping[str, str]) -> Iterator[subprocess.Popen
             process.wait(timeout=STOP_GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ from yapit.errors import ConfigurationError
 
 Entry = dict[str, Any]
 _INDENT = "  "
-_SHORT_LIST = re.compile(r"\[\s+([^][{}]{1,80}?)\s+\]")
+_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,39 @@ def _spans(text: str) -> Iterator[_Written]:
 
 
 def _text_of(entry: Entry) -> str:
-    """Indented, with short lists on one line."""
-    text = json.dumps(entry, indent=len(_INDENT), ensure_ascii=False)
-    text = _SHORT_LIST.sub(lambda found: "[" + re.sub(r",\s+", ", ", found[1]) + "]", text)
-    return text.replace("\n", "\n" + _INDENT)
+    """A field per line; lists and objects in it fill lines of `_WIDTH`."""
+    fields = [_field(key, value) for key, value in entry.items()]
+    return "{\n" + ",\n".join(fields) + f"\n{_INDENT}}}"
+
+
+def _field(key: str, value: object) -> str:
+    indent = _INDENT * 2
+    name, text = _json(key), _json(value)
+    if not isinstance(value, list | dict) or len(f"{indent}{name}: {text},") <= _WIDTH:
+        return f"{indent}{name}: {text}"
+    if isinstance(value, list):
+        parts = [_json(item) for item in value]
+    else:
+        parts = [f"{_json(inner)}: {_json(item)}" for inner, item in value.items()]
+    body = "\n".join(f"{indent}{_INDENT}{line}" for line in _filled(parts, _WIDTH - len(indent + _INDENT)))
+    return f"{indent}{name}: {text[0]}\n{body}\n{indent}{text[-1]}"
+
+
+def _filled(parts: list[str], width: int) -> Iterator[str]:
+    """Parts with commas between them, as many on a line as fit."""
+    line = ""
+    for number, part in enumerate(parts, 1):
+        part += "," if number < len(parts) else ""
+        if line and len(line) + 1 + len(part) > width:
+            yield line
+            line = part
+        else:
+            line = f"{line} {part}" if line else part
+    yield line
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _write(path: Path, written: list[_Written]) -> None:

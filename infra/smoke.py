@@ -7,7 +7,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ PCM_SAMPLES_PER_S = 24_000
 """The gateway's `pcm` without `sample_rate`: 16-bit little-endian mono."""
 MIN_PEAK = 328
 """Of 32,768: 1 % of full scale. What stays below is silence, not speech."""
+LOOK_S = 1.0
 SPARE_S = 60.0
 """Beyond cold start and job: a provider that fetches the image for the first time."""
 
@@ -38,11 +40,14 @@ class Spoken:
         return f"{self.text!r}: {self.duration_ms / 1000:.1f} s of audio in {self.took_s:.1f} s"
 
 
-def speak_once(spec: FunctionSpec, entry: Entry, environ: Mapping[str, str]) -> Spoken:
+def speak_once(
+    spec: FunctionSpec, entry: Entry, environ: Mapping[str, str], look: Callable[[], None] | None = None
+) -> Spoken:
     """Speak the function's first example through a gateway of its own that serves `entry` and nothing else.
 
-    `environ` holds what the entry's processor needs (a key, a base address). Raises `DeploymentFailed` with what the
-    gateway answered or what is wrong with the audio, and `ConfigurationError` if the gateway does not start.
+    `environ` holds what the entry's processor needs (a key, a base address). `look` is called once a second while
+    nothing is heard yet, and may raise to give up. Raises `DeploymentFailed` with what the gateway answered or what is
+    wrong with the audio, and `ConfigurationError` if the gateway does not start.
     """
     example = spec.examples[0] if spec.examples else _any_example(spec)
     timeout_s = spec.timeouts.cold_start_s + spec.timeouts.job_s + SPARE_S
@@ -57,9 +62,14 @@ def speak_once(spec: FunctionSpec, entry: Entry, environ: Mapping[str, str]) -> 
             "GATEWAY_API_KEYS": "",
             "REQUEST_TIMEOUT_S": str(timeout_s),
         }
-        with server("yapit.gateway", {**environ, **ours}) as process:
+        # where `look` raises, the gateway ends first, and with it the request that the other thread waits for
+        with ThreadPoolExecutor(1) as thread, server("yapit.gateway", {**environ, **ours}) as process:
             wait_for(f"{url}/healthz", process)
-            return _speak(url, str(entry["slug"]), example, timeout_s)
+            spoken = thread.submit(_speak, url, str(entry["slug"]), example, timeout_s)
+            while not wait([spoken], timeout=LOOK_S).done:
+                if look:
+                    look()
+            return spoken.result()
 
 
 def _speak(url: str, slug: str, example: Example, timeout_s: float) -> Spoken:

@@ -31,10 +31,10 @@ API_KEY = "emulator"
 
 
 @contextmanager
-def serve(make_server: Callable[[str], uvicorn.Server]) -> Iterator[tuple[str, uvicorn.Server]]:
+def serve(make_server: Callable[[str], uvicorn.Server], port: int = 0) -> Iterator[tuple[str, uvicorn.Server]]:
     """A server on a real socket, in a thread with an event loop of its own; made there from its URL, closed there."""
     listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(("127.0.0.1", port))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     started = threading.Event()
     holder: dict[str, Any] = {}

@@ -40,6 +40,23 @@ def test_adding_and_removing_an_entry_leaves_the_file_as_it_was(path: Path) -> N
     assert path.read_text() == before
 
 
+def test_what_is_written_reads_like_what_is_committed(path: Path) -> None:
+    hibari = read_entries(path)[0]
+    remove_entry(path, "espeak")
+    committed = path.read_text()
+    remove_entry(path, "hibari")
+    put_entry(path, hibari)
+    assert path.read_text() == committed
+
+
+def test_no_text_is_changed_by_its_layout(path: Path) -> None:
+    words = [f'a  "b", c{number} \\ ü' for number in range(40)]
+    entry = {**ENTRY, "voice_aliases": dict(zip(words, words, strict=True)), "aliases": words, "fallback": []}
+    put_entry(path, entry)
+    assert read_entries(path)[-1] == entry
+    assert max(map(len, path.read_text().splitlines())) <= 120
+
+
 def test_an_entry_is_replaced_where_it_stands(path: Path) -> None:
     others = read_entries(path)[1:]
     first = {**read_entries(path)[0], "max_parallel": 7}

@@ -56,6 +56,21 @@ def test_an_endpoint_that_is_not_there_is_told(tone_stack: Stack) -> None:
         speak_once(TONE, entry("absent"), environ(tone_stack))
 
 
+def test_who_waits_may_give_up(tone_stack: Stack) -> None:
+    """`gated` speaks its first half and then waits: the gateway is ended under it."""
+    spec = FunctionSpec.load(TEST_FUNCTIONS / "gated")
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            raise DeploymentFailed("enough")
+
+    route = {**entry("gated"), "slug": "gated-runpod", "function": "gated"}
+    with pytest.raises(DeploymentFailed, match="enough"):
+        speak_once(spec, route, environ(tone_stack), look)
+
+
 def test_a_function_with_nothing_to_say_is_told_so(tmp_path: Path) -> None:
     spec = TONE.model_copy(update={"voices": [], "examples": []})
     with pytest.raises(ConfigurationError, match="neither examples nor voices"):

@@ -1,0 +1,1 @@
+"""Building and pushing the image of a function."""

@@ -1,0 +1,1 @@
+"""Functions as endpoints at RunPod, through its management API v2."""
