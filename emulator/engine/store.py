@@ -60,6 +60,10 @@ class JobStore:
         if timer := self._timers.pop(job_id, None):
             timer.cancel()
 
+    def keep_for(self, job: Job, delay_s: float) -> None:
+        """Delete the job after that time, from now on, in place of what was set before."""
+        self._set_timer(job, delay_s)
+
     def revive(self, job: Job, *, ttl_s: float) -> None:
         """A finished job runs again: its retention no longer counts."""
         self._finished.pop(job.job_id, None)

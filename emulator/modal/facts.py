@@ -2,6 +2,7 @@
 against a prototype, [DOCS] its documentation, [?] not verified: correct it here after one try with a real account."""
 
 from emulator.modal.protocol import rpc_names
+from emulator.operations import Operation
 
 SDK_VERSION = "1.6.4"  # the release whose messages and behaviour these facts were read from
 
@@ -79,5 +80,5 @@ IMPLEMENTED = (
     "MapStartOrContinue",
 )
 
-OPERATIONS = {name: name in IMPLEMENTED for name in rpc_names()}
+OPERATIONS = tuple(Operation(name, "[SDK]", is_here=name in IMPLEMENTED) for name in rpc_names())
 """Every RPC of Modal's control plane, and whether it is here; the rest answers UNIMPLEMENTED."""

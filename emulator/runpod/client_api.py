@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from emulator.engine.clock import Clock
 from emulator.engine.jobs import Job
 from emulator.engine.store import StoreFull
-from emulator.runpod import facts
+from emulator.runpod import facts, openai_path
 from emulator.runpod.auth import is_authorised
 from emulator.runpod.endpoint import BadRequest, Endpoint, NotEmulated, QueueEndpoint
 from emulator.runpod.limits import RateLimiter, RunpodLimits, TooManyRequests
@@ -54,7 +54,10 @@ class ClientApi:
             self._route("cancel", _with_job(self._cancel), ["POST"], "/{job_id}"),
             self._route("retry", _with_job(self._retry), ["POST"], "/{job_id}"),
             self._route("purge-queue", self._purge, ["POST"]),
-            Route("/v2/{endpoint_id}/health", self._health, methods=["GET"]),
+            self._route("requests", self._requests, ["GET"]),
+            self._route("openai", self._openai, both, "/{path:path}"),
+            self._counters("health", Endpoint.health),
+            self._counters("metrics", Endpoint.metrics),
             self._route("", _not_implemented, ["GET", "POST", "PUT", "PATCH", "DELETE"], "{rest:path}"),
         ]
 
@@ -80,9 +83,14 @@ class ClientApi:
         endpoint = self._endpoints.get(request.path_params["endpoint_id"])
         return JSONResponse(facts.NOT_FOUND_ENDPOINT, status_code=404) if endpoint is None else endpoint
 
-    async def _health(self, request: Request) -> Response:
-        endpoint = self._found(request)
-        return endpoint if isinstance(endpoint, Response) else JSONResponse(endpoint.health())
+    def _counters(self, name: str, count: Callable[[Endpoint], dict[str, Any]]) -> Route:
+        """What endpoints of both types answer."""
+
+        async def handle(request: Request) -> Response:
+            endpoint = self._found(request)
+            return endpoint if isinstance(endpoint, Response) else JSONResponse(count(endpoint))
+
+        return Route(f"/v2/{{endpoint_id}}/{name}", handle, methods=["GET"])
 
     async def _run(self, request: Request, endpoint: QueueEndpoint) -> Response:
         job = await self._submit(request, endpoint, is_sync=False)
@@ -94,19 +102,28 @@ class ClientApi:
         await until_disconnect(request.receive, self._until_final(job, wait_ms))
         return _answer(endpoint.status(job))
 
+    async def _openai(self, request: Request, endpoint: QueueEndpoint) -> Response:
+        self._check_room(endpoint)
+        limit = facts.RUNSYNC_BODY_BYTES
+        body = await read_json(request, max_bytes=limit) if request.method == "POST" else None
+        job_input = openai_path.job_input(request.path_params["path"], body)
+        job = endpoint.submit({"input": job_input}, is_sync=True, size_bytes=_size_bytes(request, limit))
+        return await openai_path.answer(request, job, body)
+
     async def _submit(self, request: Request, endpoint: QueueEndpoint, *, is_sync: bool) -> Job:
+        self._check_room(endpoint)
+        limit = facts.RUNSYNC_BODY_BYTES if is_sync else facts.RUN_BODY_BYTES
+        body = await read_json(request, max_bytes=limit)
+        job = endpoint.submit(body, is_sync=is_sync, size_bytes=_size_bytes(request, limit))
+        if job.labels["webhook"]:
+            self._call_webhook_when_final(endpoint, job)
+        return job
+
+    def _check_room(self, endpoint: QueueEndpoint) -> None:
         if endpoint.pool.is_full:
             raise StoreFull(f"{endpoint.pool.queued} jobs are waiting")
         if self._limits_queue:
             self._limiter.check_queue(endpoint.pool.queued, endpoint.pool.limits.max_workers)
-        limit = facts.RUNSYNC_BODY_BYTES if is_sync else facts.RUN_BODY_BYTES
-        body = await read_json(request, max_bytes=limit)
-        # the body's size, or where it came in chunks at most the limit
-        size_bytes = int(request.headers.get("content-length", limit))
-        job = endpoint.submit(body, is_sync=is_sync, size_bytes=size_bytes)
-        if job.labels["webhook"]:
-            self._call_webhook_when_final(endpoint, job)
-        return job
 
     def _call_webhook_when_final(self, endpoint: QueueEndpoint, job: Job) -> None:
         url = job.labels["webhook"]
@@ -120,7 +137,8 @@ class ClientApi:
 
     async def _status(self, request: Request, endpoint: QueueEndpoint, job: Job) -> Response:
         if "ttl" in request.query_params:
-            raise NotEmulated("status?ttl=")
+            ttl_ms = _milliseconds(request, "ttl", 0, facts.STATUS_TTL_RANGE_MS)
+            endpoint.jobs.keep_for(job, ttl_ms / 1000)
         return _answer(endpoint.status(job))
 
     async def _status_sync(self, request: Request, endpoint: QueueEndpoint, job: Job) -> Response:
@@ -146,6 +164,11 @@ class ClientApi:
     async def _purge(self, _: Request, endpoint: QueueEndpoint) -> Response:
         return JSONResponse({"removed": endpoint.pool.purge(), "status": "completed"})
 
+    async def _requests(self, _: Request, endpoint: QueueEndpoint) -> Response:
+        requests = [endpoint.status(job) for job in endpoint.jobs.jobs()]
+        told = [{key: value for key, value in request.items() if key != "output"} for request in requests]
+        return JSONResponse({facts.REQUESTS_KEY: told})
+
     async def _until_final(self, job: Job, wait_ms: int) -> None:
         end_s = self._clock.now() + wait_ms / 1000
         while not job.state.is_final and (remaining_s := end_s - self._clock.now()) > 0:
@@ -158,12 +181,22 @@ class ClientApi:
 
 
 def _wait_ms(request: Request, default: int) -> int:
-    value = request.query_params.get("wait")
+    return _milliseconds(request, "wait", default, (facts.WAIT_MIN_MS, facts.WAIT_MAX_MS))
+
+
+def _milliseconds(request: Request, name: str, default: int, bounds: tuple[int, int]) -> int:
+    """A parameter of the query. Raises `BadRequest`."""
+    value = request.query_params.get(name)
     if value is None:
         return default
-    if not value.isdecimal() or not facts.WAIT_MIN_MS <= int(value) <= facts.WAIT_MAX_MS:
-        raise BadRequest(f"wait must be {facts.WAIT_MIN_MS} to {facts.WAIT_MAX_MS} milliseconds, found {value!r}")
+    if not value.isdecimal() or not bounds[0] <= int(value) <= bounds[1]:
+        raise BadRequest(f"{name} must be {bounds[0]} to {bounds[1]} milliseconds, found {value!r}")
     return int(value)
+
+
+def _size_bytes(request: Request, limit: int) -> int:
+    """The body's size, or where it came in chunks at most the limit."""
+    return int(request.headers.get("content-length", limit))
 
 
 def _with_job(operation: JobOperation) -> Operation:
@@ -192,7 +225,7 @@ def _refusal(error: Exception) -> Response:
         answer = {"error": f"{facts.TOO_MANY_REQUESTS}: {error}"}
         return JSONResponse(answer, status_code=429, headers={"Retry-After": "1"})
     if isinstance(error, NotEmulated):
-        known = [operation for operation, is_here in facts.OPERATIONS.items() if is_here]
+        known = [operation.name for operation in facts.OPERATIONS if operation.is_here]
         answer_501 = {"error": f"the emulator does not implement {error}", "implemented": known}
         return JSONResponse(answer_501, status_code=501)
     if isinstance(error, ClientLeft):

@@ -61,6 +61,11 @@ class Endpoint:
             },
         }
 
+    def metrics(self) -> dict[str, Any]:
+        """What runpod-flash reads; there may be more [?]."""
+        ready = [worker_id for worker_id, state in self.pool.states().items() if state in ("idle", "running")]
+        return {"readyWorkers": ready, "workers": self.health()["workers"]}
+
 
 class QueueEndpoint(Endpoint):
     """Its pool runs jobs, which clients submit and poll."""

@@ -1,8 +1,10 @@
 """What RunPod does, each number with where it is known from. Marks: [DOCS] its documentation, [SDK] runpod 1.12.0,
-[LIVE] captures from production by RunPod's staff, [MCP] its own MCP server, [?] not verified: correct it here after one
-capture with a real key."""
+[JS] and [GO] the other SDKs, [V2] the description of management API v2, [LIVE] captures from production by RunPod's
+staff, [MCP] its own MCP server, [RUN] seen when the SDK was run, [?] not verified: correct it here after one capture
+with a real key."""
 
 from emulator.engine.jobs import JobState
+from emulator.operations import Operation
 
 SDK_VERSION = "1.12.0"  # [SDK] the runpod package these facts were read from, and the in-process worker does as
 
@@ -46,6 +48,8 @@ RATE_LIMITS: dict[str, tuple[int, int | None]] = {
     "stream": (2_000, 400),
     "cancel": (100, 20),
     "purge-queue": (2, None),
+    "openai": (2_000, 400),
+    "requests": (10, 2),
 }  # [DOCS] per window, at once
 QUEUE_LIMIT_MIN, QUEUE_LIMIT_PER_MAX_WORKER = 50, 500  # [DOCS] older ones: 429 above both 50 and workersMax × 500
 
@@ -88,46 +92,55 @@ LB_HEALTH_PATH = "/ping"  # [DOCS] HEALTH_CHECK_PATH's default: 200 healthy, 204
 LB_HEALTH_STARTING_S = 0.25  # [?] between two health checks of a worker that is not ready yet
 LB_HEALTH_S = 5.0  # [?] between two of one that is
 
-OPERATIONS = {
-    "POST /v2/{id}/run": True,
-    "POST /v2/{id}/runsync": True,
-    "GET|POST /v2/{id}/status/{job}": True,
-    "GET|POST /v2/{id}/status-sync/{job}": True,
-    "GET|POST /v2/{id}/stream/{job}": True,
-    "POST /v2/{id}/cancel/{job}": True,
-    "POST /v2/{id}/retry/{job}": True,
-    "POST /v2/{id}/purge-queue": True,
-    "GET /v2/{id}/health": True,
-    "webhook": True,
-    "rate limits (RunpodLimits, off unless asked for)": True,
-    "GET /v2/{id}/job-take/{worker}": True,
-    "GET /v2/{id}/job-take-batch/{worker}": True,
-    "GET /v2/{id}/job-stop/{worker}": True,
-    "POST /v2/{id}/job-done/{worker}/{job}": True,
-    "POST /v2/{id}/job-stream/{worker}/{job}": True,
-    "GET /v2/{id}/ping/{worker}": True,
-    "GET /v2/{id}/metrics": False,
-    "GET /v2/{id}/requests": False,
-    "POST /v2/{id}/batch": False,
-    "/v2/{id}/openai/v1/*": False,
-    "load-balancing endpoints": False,
-    "GET|POST /v2/{id}/status/{job}?ttl=": False,
-    "s3Config": False,
-    "webhookV2": False,
-    "GET|POST /v2/serverless": True,
-    "GET|PATCH|DELETE /v2/serverless/{id}": True,
-    "GET /v2/serverless/{id}/workers": True,
-    "GET /v2/serverless/{id}/workers/{worker}/logs": True,
-    "GET /v2/serverless/{id}/releases": True,
-    "GET|POST|PATCH|DELETE /v2/templates": True,
-    "GET|POST|DELETE /v2/registries": True,
-    "/v2/registries/delegations": False,
-    "GET|POST|PATCH|DELETE /v2/network-volumes": True,
-    "GET /v2/catalog/gpus": True,
-    "GET /v2/catalog/cpus": True,
-    "GET /v2/catalog/datacenters": False,
-    "GET /v2/catalog/templates": False,
-    "/v2/billing": False,
-    "/v2/pods": False,
-}
-"""Every operation that is known of, and whether it is here; the rest answers 501."""
+OPENAI_STREAM_FIELD = "stream"  # [DOCS] as in OpenAI's chat API: the answer comes as server-sent events
+OPENAI_FAILED_STATUS = 500  # [?] of a job that failed
+REQUESTS_KEY = "requests"  # [?] only the rate limit of GET /requests is documented
+STATUS_TTL_RANGE_MS = (1, TTL_RANGE_MS[1])  # [DOCS] has 6000, below the policy's lower bound; counted from the call [?]
+
+OPERATIONS = (
+    Operation("POST /v2/{id}/run", "[DOCS] [SDK]", gaps="body of a 413 [?]"),
+    Operation("POST /v2/{id}/runsync", "[DOCS] [SDK]", gaps="no proxy timeout at 100 s [LIVE 20]"),
+    Operation("GET|POST /v2/{id}/status/{job}", "[DOCS] [LIVE 15, 23]", gaps="body of a 404 [?]"),
+    Operation("GET|POST /v2/{id}/status/{job}?ttl=", "[DOCS]", gaps="what it counts from [?]"),
+    Operation("GET|POST /v2/{id}/status-sync/{job}", "[JS] [GO]", gaps="default wait [?]"),
+    Operation("GET|POST /v2/{id}/stream/{job}", "[DOCS] [LIVE 12] [MCP]", gaps="cutting what is no text [?]"),
+    Operation("POST /v2/{id}/cancel/{job}", "[DOCS] [SDK]"),
+    Operation("POST /v2/{id}/retry/{job}", "[DOCS]"),
+    Operation("POST /v2/{id}/purge-queue", "[DOCS] [SDK]"),
+    Operation("GET /v2/{id}/health", "[DOCS] [SDK]"),
+    Operation("GET /v2/{id}/metrics", "[SDK] runpod-flash", gaps="only what runpod-flash reads"),
+    Operation("GET /v2/{id}/requests", "[DOCS]", gaps="shape [?]"),
+    Operation("GET|POST /v2/{id}/openai/v1/*", "[DOCS] worker-vllm", gaps="how a result is unwrapped [?]"),
+    Operation("policy: executionTimeout, ttl, lowPriority", "[DOCS]", gaps="body of TIMED_OUT [?]"),
+    Operation("webhook", "[LIVE 16]"),
+    Operation("webhookV2", "[JS] [GO]", is_here=False),
+    Operation("s3Config", "[DOCS]", is_here=False),
+    Operation("POST /v2/{id}/batch", "[DOCS]", is_here=False, gaps="beta since August 2026"),
+    Operation("rate limits", "[DOCS]", gaps="off unless `RunpodLimits` are given; raised with no workers [?]"),
+    Operation("GET /v2/{id}/job-take/{worker}", "[SDK] [RUN]", gaps="how long a poll is held [?]"),
+    Operation("GET /v2/{id}/job-take-batch/{worker}", "[SDK] [RUN]", gaps="as job-take"),
+    Operation("GET /v2/{id}/job-stop/{worker}", "[SDK]", gaps="as job-take"),
+    Operation("POST /v2/{id}/job-done/{worker}/{job}", "[SDK] [RUN]", gaps="limit of an output [?]"),
+    Operation("POST /v2/{id}/job-stream/{worker}/{job}", "[SDK] [RUN]"),
+    Operation("GET /v2/{id}/ping/{worker}", "[SDK] [RUN]"),
+    Operation("load balancing: any method and path", "[DOCS] [LIVE 14]", gaps="the edge's own answers [?]"),
+    Operation("load balancing: /ping, 200, 204 or removed", "[DOCS]", gaps="intervals [?]; HEALTH_CHECK_PATH is /ping"),
+    Operation("load balancing: X-Runpod-Worker-Id in answers", "[LIVE]", gaps="in requests it is a wish"),
+    Operation("load balancing: X-Runpod-Worker-Id: strict …", "[LIVE]", is_here=False),
+    Operation("load balancing: WebSocket", "[LIVE]", is_here=False),
+    Operation("GET|POST /v2/serverless", "[V2]"),
+    Operation("GET|PATCH|DELETE /v2/serverless/{id}", "[V2]"),
+    Operation("GET /v2/serverless/{id}/workers", "[V2]"),
+    Operation("GET /v2/serverless/{id}/workers/{worker}/logs", "[V2]"),
+    Operation("GET /v2/serverless/{id}/releases", "[V2]"),
+    Operation("GET|POST|PATCH|DELETE /v2/templates", "[V2]"),
+    Operation("GET|POST|DELETE /v2/registries", "[V2]"),
+    Operation("/v2/registries/delegations", "[V2]", is_here=False),
+    Operation("GET|POST|PATCH|DELETE /v2/network-volumes", "[V2]"),
+    Operation("GET /v2/catalog/gpus", "[V2]"),
+    Operation("GET /v2/catalog/cpus", "[V2]"),
+    Operation("GET /v2/catalog/datacenters", "[V2]", is_here=False),
+    Operation("GET /v2/catalog/templates", "[V2]", is_here=False),
+    Operation("/v2/billing", "[V2]", is_here=False),
+    Operation("/v2/pods", "[V2]", is_here=False),
+)

@@ -89,14 +89,23 @@ class Balanced:
 class Call:
     """One request, made by hand so that the test sees each part of the answer as it comes, and can leave."""
 
-    def __init__(self, app: ASGIApp, path: str, *, query: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        *,
+        method: str = "GET",
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
         self.sent: list[Message] = []
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self._inbox.put_nowait({"type": "http.request", "body": body, "more_body": False})
         given = {"host": HOST, "authorization": f"Bearer {KEY}", **(headers or {})}
         scope = {
             "type": "http",
-            "method": "GET",
+            "method": method,
             "path": path,
             "raw_path": path.encode(),
             "query_string": query.encode(),

@@ -301,10 +301,3 @@ async def test_a_text_chunk_above_a_megabyte_is_split(cloud: Cloud) -> None:
 @pytest.mark.parametrize("wait", ["abc", "10", "300001", "-1"])
 async def test_a_wait_out_of_range_is_400(cloud: Cloud, wait: str) -> None:
     assert (await cloud.http.get(f"/stream/{await cloud.run()}?wait={wait}")).status_code == 400
-
-
-@pytest.mark.parametrize("path", ["/metrics", "/requests", "/batch", "/openai/v1/models"])
-async def test_what_is_not_here_says_so(cloud: Cloud, path: str) -> None:
-    response = await cloud.http.get(path)
-    assert response.status_code == 501
-    assert "does not implement" in response.json()["error"]

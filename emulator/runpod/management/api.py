@@ -176,7 +176,7 @@ class ManagementApi:
 
 def _operation(request: Request, operations: dict[str, Operation]) -> Operation:
     if not operations:
-        known = ", ".join(operation for operation, is_here in facts.OPERATIONS.items() if is_here)
+        known = ", ".join(operation.name for operation in facts.OPERATIONS if operation.is_here)
         raise Problem(501, f"the emulator does not implement {request.method} {request.url.path}; it has {known}")
     try:
         return operations[request.method]

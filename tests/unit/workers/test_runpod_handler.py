@@ -29,3 +29,21 @@ def test_it_takes_enough_jobs_at_once_and_aggregates_the_stream() -> None:
     assert small["concurrency_modifier"](1) == MIN_CONCURRENCY >= 3
     assert small["return_aggregate_stream"] is True
     assert build_config(make_runner(adapters.Tone(), scaling={"concurrency": 9}))["concurrency_modifier"](1) == 9
+
+
+async def openai_answer(**job_input: object) -> dict[str, object]:
+    handler = build_config(make_runner(adapters.Tone()))["handler"]
+    (answer,) = [output async for output in handler({"id": "1", "input": job_input})]
+    return answer
+
+
+async def test_runpods_openai_path_lists_the_function_as_a_model() -> None:
+    answer = await openai_answer(openai_route="/v1/models")
+    assert answer["data"] == [{"id": "tone", "object": "model", "created": 0, "owned_by": "yapit"}]
+
+
+async def test_it_refuses_speech_there_and_says_where_to_have_it() -> None:
+    answer = await openai_answer(openai_route="/v1/audio/speech", openai_input={"input": "Hello.", "voice": "alloy"})
+    assert (answer["type"], answer["code"]) == ("error", "invalid_request")
+    assert "'/v1/audio/speech', since it cannot carry audio as such" in str(answer["message"])
+    assert "gateway" in str(answer["message"])
