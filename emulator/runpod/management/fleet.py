@@ -29,6 +29,7 @@ _FAILED = ("failed to start", "lost")
 class EndpointFleet:
     def __init__(self, endpoints: Endpoints, specs: Mapping[str, FunctionSpec], clock: Clock) -> None:
         self._endpoints, self._clock = endpoints, clock
+        self._zero_s = clock.time() - clock.now()  # once: the two are never read at the same moment
         self._by_adapter = {spec.adapter_class: spec for spec in specs.values()}
         self._deployed: dict[str, Resource] = {}
         self._versions: dict[str, dict[str, int]] = {}
@@ -74,7 +75,7 @@ class EndpointFleet:
                 worker_id,
                 state.upper(),
                 versions[worker_id],
-                timestamp(self._clock.time() - now_s + started.get(worker_id, now_s)),
+                timestamp(self._zero_s + started.get(worker_id, now_s)),
                 now_s - started.get(worker_id, now_s),
             )
             for worker_id, state in {**died, **pool.states()}.items()
@@ -84,9 +85,8 @@ class EndpointFleet:
         """What a worker did and, if it died, its last words. Raises `Problem` where it never was."""
         if worker_id not in self._versions[endpoint_id]:
             raise not_found("worker", worker_id)
-        since_1970_s = self._clock.time() - self._clock.now()
         entries = [entry for entry in self._endpoints[endpoint_id].pool.log if entry.worker_id == worker_id]
-        return [line for entry in entries for line in _lines(entry, since_1970_s + entry.at_s)]
+        return [line for entry in entries for line in _lines(entry, round(self._zero_s + entry.at_s, 6))]
 
     def _make_worker(self, endpoint_id: str, worker_id: str) -> Worker:
         endpoint = self._deployed[endpoint_id]
