@@ -22,7 +22,7 @@ _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # [V2]
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """`at_s`: seconds since 1970, in whole microseconds, so that it is what `event` tells. `source`: one of `SOURCES`."""
+    """`at_s`: seconds since 1970, in whole microseconds as `event` tells them. `source`: one of `SOURCES`."""
 
     at_s: float
     source: str
