@@ -83,6 +83,7 @@ async def deploy(spec: FunctionSpec, functions_dir: Path, control_plane: Control
     finally:
         if process.returncode is None:
             process.kill()
+            await process.communicate()
     if process.returncode:
         logger.error("function %s could not be deployed to the emulated Modal:\n%s", spec.name, said.decode())
 
