@@ -12,7 +12,7 @@ SPECS := $(wildcard functions/*/pyproject.toml)
 .DEFAULT_GOAL := help
 .PHONY: help say emulate test test-slow check format bench new-function install setup lock clean
 .PHONY: plan-runpod deploy-runpod destroy-runpod plan-modal deploy-modal destroy-modal
-.PHONY: conformance-runpod-cloud hang-ups
+.PHONY: conformance-runpod-cloud chaos-runpod hang-ups
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -35,6 +35,9 @@ conformance-runpod-cloud: .venv/.dev  ## RunPod itself, held to the same checkli
 
 hang-ups: .venv/.dev  ## a client that hangs up 1,000 times on each of Modal's ways: what is left behind
 	$(BIN)/python -m pytest -m slow -rP tests/integration/test_hangups.py
+
+chaos-runpod: .venv/.dev  ## 10,000 jobs while workers die and connections break: [ARGS="--jobs 500 --workers process"]
+	$(BIN)/python -m tests.chaos.runpod $(ARGS)
 
 check: .venv/.dev  ## style, types, import rules
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -12,6 +12,8 @@ from typing import Protocol
 SETTLE_TURNS = 20
 """Turns of the event loop after each timer, so that what it woke has run before the next one fires."""
 
+MIN_FORGOTTEN = 100
+
 
 class Timer(Protocol):
     def cancel(self) -> None: ...
@@ -40,11 +42,14 @@ class RealClock:
 
 
 class _VirtualTimer:
-    def __init__(self, callback: Callable[[], object]) -> None:
+    def __init__(self, callback: Callable[[], object], on_cancel: Callable[[], None]) -> None:
         self.callback: Callable[[], object] | None = callback
+        self._on_cancel = on_cancel
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._on_cancel()
 
 
 class VirtualClock:
@@ -54,6 +59,7 @@ class VirtualClock:
         self._now_s, self._starts_at = 0.0, starts_at
         self._order = itertools.count()
         self._timers: list[tuple[float, int, _VirtualTimer]] = []
+        self._cancelled = 0
 
     def now(self) -> float:
         return self._now_s
@@ -62,7 +68,7 @@ class VirtualClock:
         return self._starts_at + self._now_s
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
-        timer = _VirtualTimer(callback)
+        timer = _VirtualTimer(callback, self._forget_cancelled)
         heapq.heappush(self._timers, (self._now_s + max(0.0, delay_s), next(self._order), timer))
         return timer
 
@@ -71,12 +77,24 @@ class VirtualClock:
         end_s = self._now_s + seconds
         await _settle()
         while self._timers and self._timers[0][0] <= end_s:
-            self._now_s, _, timer = heapq.heappop(self._timers)
-            if timer.callback is not None:
-                timer.callback()
-                await _settle()
+            due_s, _, timer = heapq.heappop(self._timers)
+            callback, timer.callback = timer.callback, None
+            if callback is None:
+                self._cancelled -= 1
+                continue
+            self._now_s = due_s
+            callback()
+            await _settle()
         self._now_s = end_s
         await _settle()
+
+    def _forget_cancelled(self) -> None:
+        """As asyncio does: not each at once, but before they are the most."""
+        self._cancelled += 1
+        if self._cancelled > MIN_FORGOTTEN and self._cancelled * 2 > len(self._timers):
+            self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
 
 async def _settle() -> None:

@@ -16,7 +16,7 @@ from emulator.engine.jobs import FOREVER_S, Attempt, Job, JobState
 from emulator.engine.policy import JobPolicy, PoolLimits, StartsFailed
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
-from emulator.engine.slot import Slot
+from emulator.engine.slot import Slot, Slots
 from emulator.engine.worker import WatchedWorker, Worker, WorkerLost, WorkerSpent
 
 __all__ = ["LogEntry", "PoolLimits", "WorkerPool"]
@@ -56,14 +56,14 @@ class WorkerPool:
         max_queue: int = 10_000,
         faults: Faults | None = None,
     ) -> None:
-        self.name, self.limits, self.max_queue = name, limits, max_queue
+        self.name, self._limits, self.max_queue = name, limits, max_queue
         self.log: deque[LogEntry] = deque(maxlen=MAX_LOG_ENTRIES)
         self.finished: Counter[JobState] = Counter()
         self.retried = 0
         self._make_worker, self._clock, self._faults = make_worker, clock, faults or Faults()
         self._policy = policy or JobPolicy()
         self._queue = JobQueue()
-        self._slots: dict[str, Slot] = {}
+        self._slots = Slots()
         self._tasks: dict[Job, set[asyncio.Task[None]]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
@@ -79,7 +79,7 @@ class WorkerPool:
         """Stop every worker; running jobs end as cancelled."""
         self._is_closed = True
         self.purge()
-        for slot in [*self._slots.values()]:
+        for slot in self._slots:
             for attempt in [*slot.jobs]:
                 attempt.job.cancel()
             self._retire(slot, "closed")
@@ -94,8 +94,18 @@ class WorkerPool:
             self._queue.discard(job)
             job.on_final.remove(self._ended)
             heir.submit(job)
-        for worker_id in [*self._slots]:
-            self.recycle(worker_id)
+        for slot in self._slots:
+            self.recycle(slot.worker_id)
+
+    @property
+    def limits(self) -> PoolLimits:
+        """New ones hold for what begins from now on."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: PoolLimits) -> None:
+        self._limits = limits
+        self._slots.may_have_room(*self._slots)
 
     @property
     def is_full(self) -> bool:
@@ -113,15 +123,15 @@ class WorkerPool:
     @property
     def running(self) -> int:
         """Jobs that run. One that was cancelled no longer does, though its worker may still be cleaning up."""
-        return sum(attempt.is_current for slot in self._slots.values() for attempt in slot.jobs)
+        return sum(attempt.is_current for slot in self._slots for attempt in slot.jobs)
 
     def workers(self) -> Counter[str]:
         """How many workers there are by state: throttled, initializing, idle, running, unhealthy."""
-        return Counter(slot.state for slot in self._slots.values())
+        return Counter(slot.state for slot in self._slots)
 
     def states(self) -> dict[str, str]:
         """Each worker's state by its id, in the order in which they were started."""
-        return {slot.worker_id: slot.state for slot in self._slots.values()}
+        return {slot.worker_id: slot.state for slot in self._slots}
 
     def worker(self, worker_id: str) -> Worker | None:
         slot = self._slots.get(worker_id)
@@ -180,28 +190,30 @@ class WorkerPool:
         return True
 
     def _dispatch(self) -> None:
-        while self._queue.ready and (slot := self._roomiest()):
+        concurrency = self._limits.concurrency
+        while self._queue.ready and (slot := self._slots.roomiest(concurrency)):
             attempt = self._queue.pop().start(slot.worker_id)
             if attempt is None:
                 continue
             self._run(slot, attempt)
-            if (other := self._roomiest(slot)) and self._faults.strike(Effect.DUPLICATE, self._subject(attempt.job_id)):
+            if not self._faults.rules or not (other := self._slots.roomiest(concurrency, but=slot)):
+                continue
+            if self._faults.strike(Effect.DUPLICATE, self._subject(attempt.job_id)):
                 self._run(other, attempt.twin(other.worker_id))
         self._scale()
 
-    def _roomiest(self, but: Slot | None = None) -> Slot | None:
-        """The worker with room that serves the fewest jobs; another one than `but` if there is any."""
-        ready = [slot for slot in self._slots.values() if slot.room(self.limits.concurrency) > 0]
-        return min(ready, key=lambda slot: (slot is but, len(slot.jobs)), default=None)
+    def _has_room(self, slot: Slot) -> None:
+        self._slots.may_have_room(slot)
+        self._dispatch()
 
     def _scale(self) -> None:
-        if self._is_closed:
+        limits, room = self._limits, self._limits.max_workers - len(self._slots)
+        if self._is_closed or room <= 0:
             return
-        promised = sum(slot.promise(self.limits.concurrency) for slot in self._slots.values())
         waiting = self._queue.urgent or (1 if self._queue.ready and not self._slots else 0)
-        needed = -(-(waiting - promised) // self.limits.concurrency)
-        wanted = max(self.limits.min_workers - len(self._slots), needed + self._missing_buffer(max(0, needed)))
-        for _ in range(min(wanted, self.limits.max_workers - len(self._slots))):
+        needed = -(-(waiting - self._slots.promised(limits.concurrency)) // limits.concurrency)
+        wanted = max(limits.min_workers - len(self._slots), needed + self._missing_buffer(max(0, needed)))
+        for _ in range(min(wanted, room)):
             self._start_worker()
 
     def _missing_buffer(self, starting: int) -> int:
@@ -222,9 +234,9 @@ class WorkerPool:
         if isinstance(slot.worker, WatchedWorker):
             slot.worker.on_lost = lambda reason: self._lost(slot, reason)
         if isinstance(slot.worker, PulledWorker):
-            slot.worker.on_room = self._dispatch
+            slot.worker.on_room = lambda: self._has_room(slot)
             slot.worker.on_spent = lambda: self.recycle(worker_id)
-        self._slots[worker_id] = slot
+        self._slots.add(slot)
         self._note(slot, "starting")
         slot.starting = asyncio.create_task(self._start(slot))
 
@@ -241,7 +253,7 @@ class WorkerPool:
         self._failed_starts = 0
         slot.is_ready = True
         self._note(slot, "ready")
-        self._dispatch()
+        self._has_room(slot)
         self._watch_idleness(slot)
 
     async def _await_capacity(self, slot: Slot) -> None:
@@ -306,16 +318,17 @@ class WorkerPool:
         if attempt.is_current and not tasks:
             self._attempt_again(attempt.job, f"worker {slot.worker_id} said nothing of the job's end")
         self._retire_if_spent(slot)
-        self._dispatch()
+        self._has_room(slot)
         self._watch_idleness(slot)
 
     def _lost(self, slot: Slot, reason: str) -> None:
         logger.warning("worker %s lost: %s", slot.worker_id, reason)
         self._retire(slot, "lost", reason)
         for attempt in [*slot.jobs]:
-            if attempt.is_current:
+            elsewhere = self._tasks[attempt.job].difference(slot.jobs.values())
+            if attempt.is_current and not elsewhere:
                 self._attempt_again(attempt.job, reason)
-        self._scale()
+        self._dispatch()
 
     def _retire_if_spent(self, slot: Slot) -> None:
         if slot.is_spent and not slot.jobs:
@@ -332,7 +345,7 @@ class WorkerPool:
                 self._queue.put_back(job)
 
     def _watch_idleness(self, slot: Slot) -> None:
-        if slot.worker_id in self._slots and not slot.jobs and slot.idle_timer is None:
+        if slot in self._slots and not slot.jobs and slot.idle_timer is None:
             slot.idle_timer = self._clock.call_later(self.limits.idle_timeout_s, lambda: self._idled(slot))
 
     def _idled(self, slot: Slot) -> None:
@@ -347,7 +360,7 @@ class WorkerPool:
         return max(self.limits.min_workers, busy + self.limits.buffer_workers if busy else 0)
 
     def _retire(self, slot: Slot, reason: str, detail: str = "") -> None:
-        if self._slots.pop(slot.worker_id, None) is None:
+        if not self._slots.remove(slot):
             return
         self._note(slot, reason, detail=detail)
         slot.stop_waiting()

@@ -6,6 +6,7 @@ import pytest
 from emulator.engine.clock import VirtualClock, sleep
 from emulator.engine.jobs import Job, JobState
 from emulator.engine.pool import PoolLimits, WorkerPool
+from emulator.engine.slot import Slot
 from emulator.engine.store import JobStore, StoreFull
 from emulator.engine.worker import WorkerLost
 
@@ -104,6 +105,20 @@ async def test_the_clock_fires_timers_in_order_and_those_they_set_up(clock: Virt
     await clock.advance(86_400)
     assert fired == [("first", 10), ("chained", 15), ("last", 20)]
     assert clock.now() == 86_400
+
+
+async def test_the_clock_forgets_timers_that_were_cancelled(clock: VirtualClock) -> None:
+    fired: list[int] = []
+    kept = [clock.call_later(number, lambda number=number: fired.append(number)) for number in range(1, 11)]
+    for _ in range(10_000):
+        clock.call_later(86_400, lambda: fired.append(0)).cancel()
+        clock.call_later(5.5, lambda: fired.append(0)).cancel()
+    assert len(clock._timers) < 500
+    kept[3].cancel()
+    await clock.advance(86_400)
+    assert fired == [1, 2, 3, 5, 6, 7, 8, 9, 10]
+    kept[0].cancel()
+    assert len(clock._timers) == 0
 
 
 @pytest.mark.parametrize("end", ["complete", "fail", "cancel", "time_out"])
@@ -346,3 +361,40 @@ async def test_a_cancelled_job_is_not_running_while_its_worker_cleans_up(clock: 
     await clock.advance(0)
     assert pool.workers() == {"idle": 1}
     await pool.close()
+
+
+async def test_ten_thousand_jobs_that_wait_are_not_looked_through_and_nor_are_the_busy_workers(
+    harness: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h = harness(max_workers=20)
+    for number in range(20):
+        h.submit(f"busy {number}")
+    await h.clock.advance(0)
+    assert len(h.serving()) == 20
+    looks: list[str] = []
+    room = Slot.room
+    monkeypatch.setattr(
+        Slot, "room", lambda slot, concurrency: (looks.append(slot.worker_id), room(slot, concurrency))[1]
+    )
+    jobs = [h.submit(str(number)) for number in range(10_000)]
+    assert (h.pool.queued, h.pool.is_full) == (10_000, True)
+    for job in jobs[100:]:
+        job.cancel()
+    assert h.pool.queued == 100
+    assert len(looks) <= 20  # once each, at most, to learn that it is full
+    looks.clear()
+    h.finish("busy 7")
+    await h.clock.advance(0)
+    assert (jobs[0].state, jobs[0].worker_id) == (JobState.RUNNING, "worker-8")
+    assert set(looks) == {"worker-8"}
+
+
+async def test_more_room_than_before_is_used(harness: Callable[..., Harness]) -> None:
+    h = harness(max_workers=1)
+    for name in "abc":
+        h.submit(name)
+    await h.clock.advance(0)
+    h.pool.limits = PoolLimits(max_workers=1, concurrency=2)
+    h.submit("d")
+    await h.clock.advance(0)
+    assert h.serving() == ["a", "b"]

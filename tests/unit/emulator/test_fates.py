@@ -205,3 +205,16 @@ async def test_a_job_whose_workers_all_run_out_of_memory_fails_and_says_so(bench
     bench.rule(Effect.OUT_OF_MEMORY, count=2)
     job = await bench.submit()
     assert job.error == "the worker was lost: a fault rule, out of memory (exit code 137)"
+
+
+async def test_a_job_that_another_worker_still_runs_is_not_run_again_where_one_is_lost(bench: Bench) -> None:
+    bench.pool.limits = PoolLimits(min_workers=2, max_workers=2, concurrency=2)
+    bench.pool.open()
+    await bench.clock.advance(0)
+    bench.rule(Effect.DUPLICATE)
+    job = await bench.submit()
+    bench.pool.lose(bench.began[0].worker_id, "killed")
+    await bench.clock.advance(0)
+    assert (job.state, job.retries) == (JobState.RUNNING, 0)
+    await bench.finish(1)
+    assert (job.state, job.output) == (JobState.COMPLETED, f"result of {bench.began[1].worker_id}")
