@@ -46,6 +46,11 @@ class _VirtualTimer:
         self.callback: Callable[[], object] | None = callback
         self._on_cancel = on_cancel
 
+    def fire(self) -> None:
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
+
     def cancel(self) -> None:
         if self.callback is not None:
             self.callback = None
@@ -78,12 +83,11 @@ class VirtualClock:
         await _settle()
         while self._timers and self._timers[0][0] <= end_s:
             due_s, _, timer = heapq.heappop(self._timers)
-            callback, timer.callback = timer.callback, None
-            if callback is None:
+            if timer.callback is None:
                 self._cancelled -= 1
                 continue
             self._now_s = due_s
-            callback()
+            timer.fire()
             await _settle()
         self._now_s = end_s
         await _settle()

@@ -206,7 +206,10 @@ def _with_job(operation: JobOperation) -> Operation:
             return JSONResponse(facts.NOT_FOUND_JOB, status_code=404)
         async for _ in request.stream():
             pass  # a POST's body says nothing here, but a hang-up shows only once it is read
-        return await operation(request, endpoint, job)
+        response = await operation(request, endpoint, job)
+        if endpoint.jobs.get(job.job_id) is None:  # its time to live ended while the call was held
+            return JSONResponse(facts.NOT_FOUND_JOB, status_code=404)
+        return response
 
     return find
 

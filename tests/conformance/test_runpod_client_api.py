@@ -180,6 +180,14 @@ async def test_21_ttl_deletes_even_a_running_job(cloud: Cloud, policy: dict[str,
     assert cloud.steps.stopped == [job_id]
 
 
+@pytest.mark.parametrize("operation", ["stream", "status-sync"])
+async def test_21_a_call_that_is_held_when_the_ttl_ends_is_404(cloud: Cloud, operation: str) -> None:
+    job_id = await cloud.run(policy={"ttl": 10_000})
+    call = await cloud.waiting("GET", f"/{operation}/{job_id}?wait=60000")
+    await cloud.clock.advance(10)
+    assert (await call).status_code == 404
+
+
 @pytest.mark.parametrize(("policy", "limit_s"), [({}, 600), ({"executionTimeout": 5_000}, 5)])
 async def test_22_the_execution_timeout_fails_the_job(cloud: Cloud, policy: dict[str, int], limit_s: float) -> None:
     job_id = await cloud.run(policy=policy)

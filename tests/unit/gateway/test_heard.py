@@ -79,17 +79,24 @@ def test_more_than_is_kept_cannot_be_gone_on_with(monkeypatch: pytest.MonkeyPatc
         heard.rest_of([*pieces([]), END])
 
 
+def lasting(duration_ms: float) -> Event:
+    return END.model_copy(update={"duration_ms": duration_ms})
+
+
 @pytest.mark.parametrize(
     ("sequence", "end", "is_final", "expected"),
     [
         ([1, 2], None, False, True),
         ([], None, False, True),
-        ([1], END, True, True),
+        ([1], lasting(21), True, True),
+        ([1], lasting(21), False, True),
+        ([1], lasting(40), False, False),
+        ([], lasting(40), False, False),
         ([1], None, True, False),
         ([], None, True, False),
         ([0], None, False, False),
-        ([2], END, True, False),
-        ([1, 1], END, False, False),
+        ([2], lasting(21), True, False),
+        ([1, 1], lasting(22), False, False),
         ([], parse_event(ERROR), True, True),
     ],
 )

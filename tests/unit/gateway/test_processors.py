@@ -247,6 +247,7 @@ async def test_a_job_whose_end_was_heard_is_cancelled_if_runpod_never_hears_of_i
         (Runpod([], run=httpx.ConnectError("refused")), "worker_unavailable"),
         (Runpod([chunk("CANCELLED")]), "cancelled"),
         (Runpod([chunk("TIMED_OUT")]), "synthesis_timeout"),
+        (Runpod([httpx.Response(404, json={})]), "synthesis_timeout"),
         (Runpod([{"status": "FAILED", "error": "executionTimeout exceeded", "stream": []}]), "synthesis_timeout"),
         (Runpod([{"status": "FAILED", "error": "worker died", "stream": []}]), "upstream_failed"),
         (Runpod([{"status": "PERPLEXED", "stream": []}]), "upstream_failed"),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 
-from yapit.contracts import AudioEvent, DoneEvent, Event
+from yapit.contracts import AudioEvent, ErrorEvent, Event
 from yapit.errors import TruncatedStream
+from yapit.gateway.processors.tts.base import MAX_MISSING_MS
 
 MAX_KEPT_CHARACTERS = 16_000_000
 """Audio kept per job, in base64, to compare with. RunPod holds no whole output above 10 MB to go on from (docs)."""
@@ -35,11 +36,14 @@ class Heard:
 
     def is_continued_by(self, events: list[Event], *, is_final: bool) -> bool:
         """Whether these are the next pieces; and if they are the last, whether the end is among them."""
-        sequence = [event.seq for event in events if isinstance(event, AudioEvent)]
-        ends = [event for event in events if not isinstance(event, AudioEvent)]
-        if ends and not isinstance(ends[0], DoneEvent):
-            return True  # an error tells of no audio that is missing
-        return sequence == list(range(self._next_seq, self._next_seq + len(sequence))) and bool(ends or not is_final)
+        pieces = [event for event in events if isinstance(event, AudioEvent)]
+        end = next((event for event in events if not isinstance(event, AudioEvent)), None)
+        if isinstance(end, ErrorEvent):
+            return True  # it tells of no audio that is missing
+        if [piece.seq for piece in pieces] != list(range(self._next_seq, self._next_seq + len(pieces))):
+            return False
+        duration_ms = self._duration_ms + sum(piece.duration_ms for piece in pieces)
+        return not is_final if end is None else abs(duration_ms - end.duration_ms) <= MAX_MISSING_MS
 
     def rest_of(self, output: list[Event]) -> list[Event]:
         """What has not been heard of a whole job.

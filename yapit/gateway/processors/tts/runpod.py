@@ -115,14 +115,14 @@ class RunpodProcessor(base.BaseTTSProcessor):
         """RunPod's answer once there is something new; asked for again where it is lost."""
         for pause_s in _POLL_AGAIN_AFTER_S:
             try:
-                return await self._call("GET", path, params={"wait": wait_ms})
+                return await self._call("GET", path, is_accepted=True, params={"wait": wait_ms})
             except UpstreamRefused:
                 raise
             except Overloaded as error:
                 await asyncio.sleep(max(pause_s, error.retry_after_s or 0.0))
             except (UpstreamFailed, WorkerUnavailable):
                 await asyncio.sleep(pause_s)
-        return await self._call("GET", path, params={"wait": wait_ms})
+        return await self._call("GET", path, is_accepted=True, params={"wait": wait_ms})
 
     def _chunks(self, answer: dict[str, Any]) -> list[Event]:
         self._check_status(answer)
@@ -156,7 +156,7 @@ class RunpodProcessor(base.BaseTTSProcessor):
             raise UpstreamFailed(f"{self.slug}: the job failed at RunPod")
         raise UpstreamFailed(f"{self.slug}: RunPod reports the unknown status {status!r}")
 
-    async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+    async def _call(self, method: str, path: str, *, is_accepted: bool = False, **arguments: Any) -> dict[str, Any]:
         try:
             # a held /stream answers within its wait; the margin is for the way
             timeout = httpx.Timeout(STREAM_WAIT_MS / 1000 + 10, connect=5.0)
@@ -164,6 +164,8 @@ class RunpodProcessor(base.BaseTTSProcessor):
         except httpx.TransportError as error:
             raise WorkerUnavailable(f"{self.slug}: RunPod cannot be reached ({type(error).__name__})") from error
         if response.status_code != 200:
+            if response.status_code == 404 and is_accepted:
+                raise SynthesisTimeout(f"{self.slug}: RunPod has deleted the job, whose time to live is over (404)")
             raise self._refusal(response)
         return base.json_object(response, sender=f"{self.slug}: RunPod")
 
