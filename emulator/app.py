@@ -145,8 +145,8 @@ class Emulator:
 
     async def deploy_to_modal(self) -> None:
         """Deploy every function to the emulated Modal, as one would to the cloud, for containers to serve it."""
-        for spec in self.specs.values():
-            await modal_functions.deploy(spec, self.functions_dir, self.modal)
+        deploys = (modal_functions.deploy(spec, self.functions_dir, self.modal) for spec in self.specs.values())
+        await asyncio.gather(*deploys)
 
     def _endpoints(
         self, queues: Mapping[str, str], load_balancers: Mapping[str, str], workers: WorkerKind, base_url: str
@@ -180,7 +180,12 @@ class Emulator:
         return await fault_requests.serve_rules(request, self.faults)
 
     async def _healthz(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok", "functions": list(self.specs), "endpoints": list(self.endpoints)})
+        there = {
+            "functions": list(self.specs),
+            "endpoints": list(self.endpoints),
+            "modal_apps": self.modal.registry.deployed_apps(),
+        }
+        return JSONResponse({"status": "ok", **there})
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

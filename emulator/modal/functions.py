@@ -69,6 +69,9 @@ def own(specs: Mapping[str, FunctionSpec]) -> OwnDefinition:
 
 async def deploy(spec: FunctionSpec, functions_dir: Path, control_plane: ControlPlane) -> None:
     """Deploy a function with Modal's own CLI. Where that fails the log says why, and the function is not there."""
+    if not (functions_dir / spec.name / "Dockerfile").is_file():
+        logger.warning("function %s has no Dockerfile: it is not deployed to the emulated Modal", spec.name)
+        return
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
     ours = {"YAPIT_FUNCTION": spec.name, "FUNCTIONS_DIR": str(functions_dir), "NO_COLOR": "1"}
     process = await asyncio.create_subprocess_exec(

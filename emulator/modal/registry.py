@@ -120,6 +120,10 @@ class Registry:
     def functions(self) -> list[Function]:
         return list(self._by_id.values())
 
+    def deployed_apps(self) -> list[str]:
+        """Those that have functions."""
+        return sorted({app_name for app_name, _ in self._by_tag})
+
     def reserve_app(self, app_name: str) -> str:
         """The id of an app, which may have no functions yet."""
         return self._app_ids.setdefault(app_name, self._ids.new("ap"))
