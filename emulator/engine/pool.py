@@ -7,15 +7,16 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from emulator.engine import fated
 from emulator.engine.clock import Clock, sleep
 from emulator.engine.faults import Effect, Faults
 from emulator.engine.jobs import FOREVER_S, Attempt, Job, JobState
+from emulator.engine.log import MAX_LOG_ENTRIES, LogEntry
 from emulator.engine.policy import JobPolicy, PoolLimits, StartsFailed
 from emulator.engine.pulled import PulledWorker
 from emulator.engine.queue import JobQueue
+from emulator.engine.scaling import kept_workers, missing_workers
 from emulator.engine.slot import Slot, Slots
 from emulator.engine.worker import WatchedWorker, Worker, WorkerLost, WorkerSpent
 
@@ -23,20 +24,8 @@ __all__ = ["LogEntry", "PoolLimits", "WorkerPool"]
 
 logger = logging.getLogger(__name__)
 
-MAX_LOG_ENTRIES = 10_000
 STOP_GRACE_S = 5.0
 """Real seconds that a stopping worker's jobs get to clean up: it is real code that may refuse to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """What a worker did, and when (seconds of the clock). `detail`: its last words, if it died."""
-
-    at_s: float
-    worker_id: str
-    event: str
-    job_id: str | None = None
-    detail: str = ""
 
 
 class WorkerPool:
@@ -64,6 +53,7 @@ class WorkerPool:
         self._policy = policy or JobPolicy()
         self._queue = JobQueue()
         self._slots = Slots()
+        self._running: set[Job] = set()
         self._tasks: dict[Job, set[asyncio.Task[None]]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
@@ -123,7 +113,7 @@ class WorkerPool:
     @property
     def running(self) -> int:
         """Jobs that run. One that was cancelled no longer does, though its worker may still be cleaning up."""
-        return sum(attempt.is_current for slot in self._slots for attempt in slot.jobs)
+        return len(self._running)
 
     def workers(self) -> Counter[str]:
         """How many workers there are by state: throttled, initializing, idle, running, unhealthy."""
@@ -195,6 +185,7 @@ class WorkerPool:
             attempt = self._queue.pop().start(slot.worker_id)
             if attempt is None:
                 continue
+            self._running.add(attempt.job)
             self._run(slot, attempt)
             if not self._faults.rules or not (other := self._slots.roomiest(concurrency, but=slot)):
                 continue
@@ -207,26 +198,9 @@ class WorkerPool:
         self._dispatch()
 
     def _scale(self) -> None:
-        limits, room = self._limits, self._limits.max_workers - len(self._slots)
-        if self._is_closed or room <= 0:
-            return
-        waiting = self._queue.urgent or (1 if self._queue.ready and not self._slots else 0)
-        needed = -(-(waiting - self._slots.promised(limits.concurrency)) // limits.concurrency)
-        wanted = max(limits.min_workers - len(self._slots), needed + self._missing_buffer(max(0, needed)))
-        for _ in range(min(wanted, room)):
-            self._start_worker()
-
-    def _missing_buffer(self, starting: int) -> int:
-        """How many workers to start beside those that jobs wait for."""
-        if not self.limits.buffer_workers or not (self._queue.urgent or self.running):
-            return 0
-        spare = len(self._slots) + starting - self._busy_workers
-        return max(0, self.limits.buffer_workers - spare)
-
-    @property
-    def _busy_workers(self) -> int:
-        """As many as the jobs that run and wait need."""
-        return -(-(self._queue.urgent + self.running) // self.limits.concurrency)
+        if not self._is_closed:
+            for _ in range(missing_workers(self._limits, self._queue, self._slots, self.running)):
+                self._start_worker()
 
     def _start_worker(self) -> None:
         worker_id = f"worker-{next(self._numbers)}"
@@ -339,7 +313,9 @@ class WorkerPool:
             self._policy.on_lost(job, reason)
         elif job.requeue():
             self.retried += 1
+            self._running.discard(job)
             if self._heir:
+                job.on_final.remove(self._ended)
                 self._heir.submit(job)
             else:
                 self._queue.put_back(job)
@@ -350,14 +326,9 @@ class WorkerPool:
 
     def _idled(self, slot: Slot) -> None:
         slot.idle_timer = None
-        if not slot.jobs and len(self._slots) > self._kept_workers:
+        if not slot.jobs and len(self._slots) > kept_workers(self._limits, self._queue, self.running):
             self._retire(slot, "idle")
             self._scale()
-
-    @property
-    def _kept_workers(self) -> int:
-        busy = self._busy_workers
-        return max(self.limits.min_workers, busy + self.limits.buffer_workers if busy else 0)
 
     def _retire(self, slot: Slot, reason: str, detail: str = "") -> None:
         if not self._slots.remove(slot):
@@ -386,6 +357,7 @@ class WorkerPool:
         """However a job ended: nobody works on it any more, and it waits nowhere."""
         self.finished[job.state] += 1
         self._queue.discard(job)
+        self._running.discard(job)
         for task in self._tasks.get(job, ()):
             if task is not asyncio.current_task():
                 task.cancel()
