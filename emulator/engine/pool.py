@@ -329,6 +329,8 @@ class WorkerPool:
         if not slot.jobs and len(self._slots) > kept_workers(self._limits, self._queue, self.running):
             self._retire(slot, "idle")
             self._scale()
+        elif self.limits.buffer_workers:  # it is kept for as long as there is work, which may be over by then
+            self._watch_idleness(slot)
 
     def _retire(self, slot: Slot, reason: str, detail: str = "") -> None:
         if not self._slots.remove(slot):

@@ -86,3 +86,35 @@ async def test_a_job_that_no_worker_starts_for_ends_as_the_policy_says(clock: Vi
     job = await ended(pool, clock, "any")
     assert (job.state, job.error) == (JobState.TIMED_OUT, "the worker failed to start 1 times: no weights")
     await pool.close()
+
+
+async def test_a_buffer_of_idle_workers_is_kept_while_jobs_run(clock: VirtualClock) -> None:
+    limits = PoolLimits(max_workers=5, buffer_workers=2, idle_timeout_s=10)
+    pool = WorkerPool(lambda _: Actor(), limits, clock)
+    assert pool.workers().total() == 0
+    job = Job("job", "hang", clock)
+    pool.submit(job)
+    await clock.advance(30)
+    assert (pool.workers()["running"], pool.workers()["idle"]) == (1, 2)
+    job.cancel()
+    await clock.advance(30)
+    assert pool.workers().total() == 0
+    await pool.close()
+
+
+async def test_an_heir_takes_over_the_jobs_that_wait_and_no_worker(clock: VirtualClock) -> None:
+    old, new = (WorkerPool(lambda _: Actor(), PoolLimits(max_workers=1), clock) for _ in range(2))
+    running, waiting, late = (Job(name, "hang", clock) for name in ("running", "waiting", "late"))
+    old.submit(running)
+    old.submit(waiting)
+    await clock.advance(0)
+    old.hand_over(new)
+    old.submit(late)
+    await clock.advance(0)
+    assert (running.state, waiting.state, new.queued) == (JobState.RUNNING, JobState.RUNNING, 1)
+    assert (old.workers()["running"], new.workers()["running"], old.is_empty) == (1, 1, False)
+    running.complete("done")
+    await clock.advance(0)
+    assert old.is_empty
+    assert old.finished[JobState.COMPLETED] == 1
+    await new.close()
