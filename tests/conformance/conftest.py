@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from emulator.engine.clock import VirtualClock
 from tests.conformance import modal_containers, modal_in_process
 from tests.conformance.ahead import Ahead
 from tests.conformance.backends import EMULATED, Backend, cloud_backend, emulated
@@ -41,6 +42,14 @@ async def modal_cloud(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         served = modal_containers.client_of(request.getfixturevalue("deployed_app"), monkeypatch)
     async with served as cloud:
         yield cloud
+
+
+@pytest.fixture
+async def virtual_modal(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ModalCloud, VirtualClock]]:
+    """With the clock in the test's hands."""
+    clock = VirtualClock()
+    async with modal_in_process.in_process(monkeypatch, clock) as cloud:
+        yield cloud, clock
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def define(control_plane: ControlPlane) -> None:
         string_default="heart",
     )
     thrice = api_pb2.FunctionRetryPolicy(retries=2, backoff_coefficient=1.0, initial_delay_ms=0, max_delay_ms=1_000)
-    _define_class(control_plane, "Served", Settings(LIMITS))
+    _define_class(control_plane, "Served", Settings(LIMITS, timeout_s=86_400))
     _define_class(control_plane, "Voiced", Settings(LIMITS), (voice,))
     _define_class(control_plane, "Short", Settings(LIMITS, timeout_s=1.0))
     _define_class(control_plane, "Retried", Settings(LIMITS, retry_policy=thrice))

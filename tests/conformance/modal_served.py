@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-POLL_S = 0.005
+POLL_S, MAX_WAIT_S = 0.005, 30.0
 
 
 class Served:
@@ -122,7 +122,13 @@ def note(tries: str, retry_count: int) -> int:
     """How many tries there were, this one included."""
     with Path(tries).open("a") as file:
         file.write(f"{retry_count}\n")
-    return len(Path(tries).read_text().split())
+    count = len(Path(tries).read_text().split())
+    mark(tries, str(count))
+    return count
+
+
+def is_there(file: str) -> bool:
+    return Path(file).exists()
 
 
 def mark(gate: str, what: str) -> None:
@@ -132,3 +138,9 @@ def mark(gate: str, what: str) -> None:
 async def opened(gate: str) -> None:
     while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - nothing but the file is shared with the test
         await asyncio.sleep(POLL_S)
+
+
+async def appeared(file: str) -> None:
+    """For tests: wait until a method has left that mark."""
+    async with asyncio.timeout(MAX_WAIT_S):
+        await opened(file)
