@@ -10,7 +10,7 @@ RUNPOD_OPTIONS = --target "$(or $(TARGET),runpod)" --type "$(or $(TYPE),queue)" 
 SPECS := $(wildcard functions/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help say emulate test test-slow check format bench new-function install setup lock clean
+.PHONY: help say emulate test test-slow coverage-page check format bench new-function install setup lock clean
 .PHONY: plan-runpod deploy-runpod destroy-runpod plan-modal deploy-modal destroy-modal
 .PHONY: conformance-runpod-cloud chaos-runpod hang-ups
 
@@ -45,6 +45,9 @@ check: .venv/.dev  ## style, types, import rules
 
 format: .venv/.dev  ## put the code into shape
 	$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+coverage-page: .venv/.dev  ## write docs/emulator-coverage.md from the conformance tests
+	$(BIN)/python -m tests.coverage_page
 
 bench: .venv/.dev  ## measure ourselves and others side by side, into docs/benchmarks.md
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]' && $(BIN)/python -m tests.bench

@@ -30,6 +30,15 @@ PROCESSORS = "yapit.gateway.processors.tts"
 API_KEY = "emulator"
 
 
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what was collected, before anything is deselected, for the test of the coverage page."""
+    config.stash[COLLECTED] = list(items)
+
+
 @contextmanager
 def serve(make_server: Callable[[str], uvicorn.Server], port: int = 0) -> Iterator[tuple[str, uvicorn.Server]]:
     """A server on a real socket, in a thread with an event loop of its own; made there from its URL, closed there."""

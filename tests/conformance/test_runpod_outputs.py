@@ -173,10 +173,6 @@ async def test_what_a_job_may_not_ask_for_yet_is_501(cloud: Cloud, extra: dict[s
     assert next(iter(extra)) in response.json()["error"]
 
 
-async def test_a_status_ttl_is_501(cloud: Cloud) -> None:
-    assert (await cloud.http.get(f"/status/{await cloud.run()}?ttl=60000")).status_code == 501
-
-
 async def test_a_client_that_leaves_a_long_poll_leaves_nothing_behind(cloud: Cloud) -> None:
     job = cloud.endpoint.jobs.get(await cloud.run())
     assert job is not None
