@@ -35,13 +35,11 @@ from infra.processes import (
     server,
     wait_for,
 )
-from infra.routes_file import Entry, read_entries, routes_file
+from infra.routes_file import Entry, read_entries, routes_file, shared_fields
 from yapit.errors import ConfigurationError
 from yapit.function_spec import MODAL_CLASS, FunctionSpec, discover, functions_root
 
 PORT_VARIABLES = {"gateway": "GATEWAY_PORT", "emulator": "EMULATOR_PORT", "modal": "EMULATOR_MODAL_PORT"}
-SHARED_FIELDS = ("voice_aliases",)
-"""What a route made up here through a provider's API takes over from the function's committed one."""
 REFRESH_S = 0.25
 """How often the committed routes are looked at: a deployment is heard this much later."""
 _PROCESSORS = "yapit.gateway.processors.tts"
@@ -56,12 +54,11 @@ def emulator_routes(committed: list[Entry], specs: dict[str, FunctionSpec], port
         {**route, "worker_url": route["worker_url"].replace(default, base)} if "worker_url" in route else route
         for route in committed
     ]
-    by_slug = {route["slug"]: route for route in routes}
     taken = {name for route in routes for name in (route["slug"], *route.get("aliases", []))}
     for name, spec in specs.items():
         local = {"slug": name, "processor": f"{_PROCESSORS}.local.LocalProcessor", "worker_url": f"{base}/{name}"}
         runpod = {"slug": f"{name}-runpod", "function": name, "processor": f"{_PROCESSORS}.runpod.RunpodProcessor"}
-        shared = {key: by_slug[name][key] for key in SHARED_FIELDS if key in by_slug.get(name, {})}
+        shared = shared_fields(name, committed)
         modal = {"slug": f"{name}-modal", "function": name, "processor": f"{_PROCESSORS}.modal.ModalProcessor"}
         made = [
             local,

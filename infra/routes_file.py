@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from yapit.contracts import SLUG_PATTERN
 from yapit.errors import ConfigurationError
 
 Entry = dict[str, Any]
+SHARED_FIELDS = ("voice_aliases",)
+"""What a route through a provider takes over from the one that is called like its function."""
 _INDENT = "  "
 _WIDTH = 120
 
@@ -37,6 +39,20 @@ def routes_file(environ: Mapping[str, str] = os.environ) -> Path:
 def read_entries(path: Path) -> list[Entry]:
     """The entries in order; none where there is no file. Raises `ConfigurationError` where it is no list of objects."""
     return [written.entry for written in _read(path)]
+
+
+def completed(entry: Entry, entries: Iterable[Entry]) -> Entry:
+    """The entry with what somebody set by hand in the one it replaces. A new one has `shared_fields`."""
+    for before in entries:
+        if before.get("slug") == entry["slug"]:
+            return {**before, **entry}
+    return {**shared_fields(str(entry["function"]), entries), **entry}
+
+
+def shared_fields(function: str, entries: Iterable[Entry]) -> Entry:
+    """The `SHARED_FIELDS` of the route that is called like the function."""
+    found = next((entry for entry in entries if entry.get("slug") == function), {})
+    return {key: found[key] for key in SHARED_FIELDS if key in found}
 
 
 def put_entry(path: Path, entry: Entry) -> bool:

@@ -12,7 +12,7 @@ from infra.modal.account import Account
 from infra.modal.cli import ModalCli
 from infra.modal.plan import plan, route
 from infra.modal.settings import ModalSettings
-from infra.routes_file import put_entry, remove_entry
+from infra.routes_file import completed, put_entry, read_entries, remove_entry
 from yapit.errors import ConfigurationError, DeploymentFailed
 from yapit.function_spec import FunctionSpec, discover, functions_root
 
@@ -20,7 +20,7 @@ from yapit.function_spec import FunctionSpec, discover, functions_root
 def show_plan(spec: FunctionSpec, settings: ModalSettings) -> str:
     """Changes nothing. Raises `ConfigurationError` or `DeploymentFailed`."""
     entry = route(spec, settings.modal_environment)
-    return f"{plan(spec, Account(settings.modal_environment))}\n  route       {entry['slug']}"
+    return f"{plan(spec, Account(settings))}\n  route       {entry['slug']}"
 
 
 def deploy(spec: FunctionSpec, settings: ModalSettings) -> str:
@@ -29,7 +29,7 @@ def deploy(spec: FunctionSpec, settings: ModalSettings) -> str:
     Raises `ConfigurationError`, or `DeploymentFailed` with what the CLI said or, where the containers failed, with the
     last of their log.
     """
-    planned = plan(spec, Account(settings.modal_environment))
+    planned = plan(spec, Account(settings))
     if planned.missing:
         raise DeploymentFailed("\n".join((f"{spec.name} was not deployed:", *planned.missing)))
     print(planned, file=sys.stderr, flush=True)
@@ -43,17 +43,17 @@ def deploy(spec: FunctionSpec, settings: ModalSettings) -> str:
         raise DeploymentFailed(
             f"{error}{said}\nthe route was not written; the app {spec.deployment_name} stays"
         ) from None
-    put_entry(settings.tts_processors_file, entry)
-    return f"{spoken}\n{settings.tts_processors_file}: {entry['slug']}"
+    path = settings.tts_processors_file
+    is_new = put_entry(path, completed(entry, read_entries(path)))
+    return f"{spoken}\n{path}: {entry['slug']} {'is written' if is_new else 'was there'}"
 
 
 def destroy(spec: FunctionSpec, settings: ModalSettings) -> str:
-    """Stop the app and remove its route. Raises `ConfigurationError` or `DeploymentFailed`."""
-    slug = route(spec, settings.modal_environment)["slug"]
-    had_app = Account(settings.modal_environment).has_class(spec)
+    """The route first: nobody is sent to an app that is going. Raises `ConfigurationError` or `DeploymentFailed`."""
+    had_app = Account(settings).has_class(spec)
+    had_route = remove_entry(settings.tts_processors_file, route(spec, settings.modal_environment)["slug"])
     if had_app:
         ModalCli().stop(spec)
-    had_route = remove_entry(settings.tts_processors_file, slug)
     app = f"the app {spec.deployment_name} is stopped" if had_app else f"there was no app {spec.deployment_name}"
     return f"{app}; {'its route is removed' if had_route else 'it had no route'}"
 
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
     if chosen.function not in specs:
         raise ConfigurationError(f"FUNCTION={chosen.function!r} is no function; there is {', '.join(specs)}")
     settings = ModalSettings.read(chosen.target)
-    settings.apply(os.environ)
-    return COMMANDS[chosen.command](specs[chosen.function], settings)
+    with settings.reachable(chosen.target):
+        return COMMANDS[chosen.command](specs[chosen.function], settings)
 
 
 if __name__ == "__main__":

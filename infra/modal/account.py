@@ -1,4 +1,4 @@
-"""What there is in a Modal account, asked through Modal's SDK. It reads its settings from the environment."""
+"""What there is in a Modal account, asked through Modal's SDK, which reads from the environment where Modal is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from infra.modal.settings import ModalSettings
 from yapit.errors import ConfigurationError, DeploymentFailed
 from yapit.function_spec import MODAL_CLASS, FunctionSpec, ModalSecret
 
@@ -23,8 +24,12 @@ class Account:
     """Answers yes or no. Raises `ConfigurationError` for a token that Modal refuses, `DeploymentFailed` where it cannot
     be asked."""
 
-    def __init__(self, environment: str = "") -> None:
-        self._sdk, self._where = sdk(), {"environment_name": environment or None}
+    def __init__(self, settings: ModalSettings) -> None:
+        self._sdk = sdk()
+        client = self._sdk.Client.from_credentials(
+            settings.modal_token_id, settings.modal_token_secret.get_secret_value()
+        )
+        self._where = {"environment_name": settings.modal_environment or None, "client": client}
 
     def has_class(self, spec: FunctionSpec) -> bool:
         """Whether the function is deployed."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import os
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
 import pydantic
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.processes import EMULATOR_API_KEY, EMULATOR_MODAL_PORT, EMULATOR_MODAL_TOKEN_ID, EMULATOR_PORT, answers
+from infra.emulator import emulator_at
+from infra.processes import (
+    EMULATOR_API_KEY,
+    EMULATOR_MODAL_KEY,
+    EMULATOR_MODAL_PORT,
+    EMULATOR_MODAL_TOKEN_ID,
+    EMULATOR_PORT,
+)
 from yapit.errors import ConfigurationError
 
 Target = Literal["modal", "emulator"]
@@ -35,7 +44,7 @@ class ModalSettings(BaseSettings):
 
     @classmethod
     def read(cls, target: Target) -> Self:
-        """The settings for `target`. Raises `ConfigurationError` where a token is missing, or no emulator runs."""
+        """The settings for `target`. Raises `ConfigurationError` where a token is missing."""
         settings = cls()
         if target == "emulator":
             return settings._of_emulator()
@@ -48,18 +57,31 @@ class ModalSettings(BaseSettings):
         return settings
 
     def _of_emulator(self) -> Self:
-        url = f"http://127.0.0.1:{self.emulator_port}"
-        if not answers(f"{url}/healthz"):
-            raise ConfigurationError(f"no emulator answers at {url}: start one with make emulate, in another terminal")
         changes = {
             "modal_token_id": EMULATOR_MODAL_TOKEN_ID,
             "modal_token_secret": self.emulator_api_key,
             "modal_server_url": f"http://127.0.0.1:{self.emulator_modal_port}",
             "modal_environment": "",
-            "modal_key": pydantic.SecretStr(""),
-            "modal_secret": pydantic.SecretStr(""),
+            "modal_key": pydantic.SecretStr(EMULATOR_MODAL_KEY),
+            "modal_secret": self.emulator_api_key,
         }
         return self.model_copy(update=changes)
+
+    @contextmanager
+    def reachable(self, target: Target) -> Iterator[None]:
+        """In the block the target answers, and the environment says where it is. Raises `ConfigurationError`."""
+        self.apply(os.environ)
+        if target == "modal":
+            yield
+            return
+        environ = {
+            "EMULATOR_PORT": str(self.emulator_port),
+            "EMULATOR_MODAL_PORT": str(self.emulator_modal_port),
+            "EMULATOR_API_KEY": self.emulator_api_key.get_secret_value(),
+            "TTS_PROCESSORS_FILE": str(self.tts_processors_file),
+        }
+        with emulator_at(f"http://127.0.0.1:{self.emulator_port}", environ):
+            yield
 
     def apply(self, environ: MutableMapping[str, str]) -> None:
         """Into the environment, where Modal's SDK, its CLI and a gateway look. What is empty is not there for the first

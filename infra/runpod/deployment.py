@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from infra import smoke
 from infra.images.contents import content_tag, image_reference
 from infra.images.provide import provide
-from infra.routes_file import Entry, put_entry, read_entries, remove_entry
+from infra.routes_file import Entry, completed, put_entry, read_entries, remove_entry
 from infra.runpod.desired import Compute, EndpointType, Wanted
 from infra.runpod.management import ManagementClient
 from infra.runpod.plan import Plan, plan
@@ -17,9 +17,6 @@ from infra.runpod.settings import RunpodSettings, Target
 from infra.runpod.watch import WorkerWatch
 from yapit.errors import DeploymentFailed, YapitError
 from yapit.function_spec import FunctionSpec, functions_root
-
-SHARED_FIELDS = ("voice_aliases",)
-"""What a new route takes over from the one that is called like its function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +108,7 @@ class Deployment:
 
     def _entry(self, wanted: Wanted, endpoint_id: str) -> Entry:
         """The route; what somebody set in it by hand stays."""
-        by_slug = {entry.get("slug"): entry for entry in read_entries(self.settings.tts_processors_file)}
-        before, of_function = by_slug.get(wanted.slug), by_slug.get(self.spec.name, {})
-        shared = {key: of_function[key] for key in SHARED_FIELDS if key in of_function}
-        route = wanted.route(endpoint_id)
-        return {**route, **shared} if before is None else {**before, **route}
+        return completed(wanted.route(endpoint_id), read_entries(self.settings.tts_processors_file))
 
     def _try(self, entry: Entry, endpoint_id: str) -> smoke.Spoken:
         watch = WorkerWatch(self.client, endpoint_id)

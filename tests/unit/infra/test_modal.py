@@ -92,7 +92,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["deploy", ""], TOKEN, "FUNCTION='' is no function; there is gated, tone"),
         (["plan", "tone"], {}, "make a token at https://modal.com/settings/tokens"),
         (["deploy", "tone"], {"MODAL_TOKEN_ID": "ak-1"}, "not both set"),
-        (["deploy", "tone", "--target", "emulator"], {"EMULATOR_PORT": "9"}, "start one with make emulate"),
     ],
 )
 def test_what_is_missing_is_named_with_what_to_do(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -20,11 +21,13 @@ import modal
 
 from yapit.errors import ConfigurationError
 from yapit.function_spec import FunctionSpec, functions_root
+from yapit.workers.handlers.build_context import copy_context
 from yapit.workers.handlers.modal import ModalWorker
 
 FUNCTION_VARIABLE = "YAPIT_FUNCTION"
 REMOTE_ROOT = Path("/root")
 """Where Modal mounts the packages that it finds at deployment, this one among them (modal 1.6.4, `ROOT_DIR`)."""
+_context = tempfile.TemporaryDirectory(prefix="yapit-context-")  # read until the deployment is over
 MIN_SCALEDOWN_S, MAX_SCALEDOWN_S = 2, 3_600  # Modal's bounds (docs)
 
 
@@ -43,8 +46,10 @@ def image_of(spec: FunctionSpec, folder: Path) -> modal.Image:
     """The function's own image. Modal puts its command where the entrypoint would be; RunPod keeps that, and so none of
     our Dockerfiles has one, but a base image may."""
     remote = REMOTE_ROOT / "functions" / spec.name
+    if modal.is_local():
+        copy_context(folder / "Dockerfile", folder.parents[1], Path(_context.name))
     return (
-        modal.Image.from_dockerfile(folder / "Dockerfile", context_dir=folder.parents[1])
+        modal.Image.from_dockerfile(folder / "Dockerfile", context_dir=_context.name)
         .entrypoint([])
         .env({FUNCTION_VARIABLE: spec.name})
         .add_local_dir(folder, remote.as_posix(), ignore=["**/__pycache__", "**/*.pyc"])

@@ -1,0 +1,139 @@
+"""`make deploy-modal TARGET=emulator`: through Modal's own CLI, into containers that run Modal's own runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import modal
+import pytest
+
+from infra.modal.__main__ import main
+from infra.modal.cli import ModalCli
+from infra.new_function import create_function
+from infra.processes import EMULATOR_MODAL_TOKEN_ID, free_port, server, wait_for
+from tests.conftest import API_KEY
+from yapit.errors import DeploymentFailed
+from yapit.function_spec import FunctionSpec, discover
+
+ROOT = Path(__file__).parents[2]
+FUNCTIONS = ROOT / "functions"
+DEFAULT = [name for name, spec in discover(FUNCTIONS).items() if spec.install == "default"]
+
+
+@dataclass
+class Place:
+    """An emulator with a folder of functions, and the routes file that the commands write."""
+
+    routes_file: Path
+    client: modal.Client
+
+    def routes(self) -> list[dict[str, object]]:
+        return json.loads(self.routes_file.read_text())
+
+    def ids(self, function: str) -> tuple[str, str | None]:
+        """Of the class, and the address of its web endpoint."""
+        found = modal.Cls.from_name(f"yapit-{function}", "TTS", client=self.client).hydrate()
+        return found.object_id, found().web.get_web_url()
+
+
+@pytest.fixture
+def place(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Functions are those under `root`, whose parent holds what their Dockerfiles copy."""
+    ports = {"EMULATOR_PORT": str(free_port()), "EMULATOR_MODAL_PORT": str(free_port())}
+    routes_file = tmp_path / "tts_processors.json"
+    routes_file.write_text("[]")
+    ours = {
+        **ports,
+        "FUNCTIONS_DIR": str(root),
+        "TTS_PROCESSORS_FILE": str(routes_file),
+        "EMULATOR_API_KEY": API_KEY,
+        "EMULATOR_WORKERS": "process",
+        "EMULATOR_STATE_FILE": str(tmp_path / "state.json"),
+        "PYTHONPATH": str(ROOT),
+        "MODAL_SERVER_URL": f"http://127.0.0.1:{ports['EMULATOR_MODAL_PORT']}",
+    }
+    for name in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "MODAL_ENVIRONMENT", "MODAL_KEY", "MODAL_SECRET"):
+        monkeypatch.setenv(name, "")  # so that it is put back after a command has set it
+    for name, value in ours.items():
+        monkeypatch.setenv(name, value)
+    with server("emulator", os.environ) as process:
+        wait_for(f"http://127.0.0.1:{ports['EMULATOR_PORT']}/healthz", process)
+        client = modal.Client.from_credentials(EMULATOR_MODAL_TOKEN_ID, API_KEY)
+        yield Place(routes_file, client)
+        client.close()
+
+
+def run(command: str, function: str) -> str:
+    return main([command, function, "--target", "emulator"])
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("root", [FUNCTIONS], ids=["functions"])
+def test_every_function_is_deployed_and_heard_and_destroyed(place: Place) -> None:
+    for name in DEFAULT:
+        said = run("deploy", name)
+        assert "s of audio in" in said
+        assert said.endswith(f"{name}-modal is written")
+    assert [route["slug"] for route in place.routes()] == [f"{name}-modal" for name in DEFAULT]
+    first = DEFAULT[0]
+    before = place.ids(first)
+    assert f"deploy the app yapit-{first} again: its ids stay" in run("plan", first)
+    assert run("deploy", first).endswith(f"{first}-modal was there")
+    assert place.ids(first) == before
+    assert run("destroy", first) == f"the app yapit-{first} is stopped; its route is removed"
+    assert run("destroy", first) == f"there was no app yapit-{first}; it had no route"
+    assert f"create the app yapit-{first}" in run("plan", first)
+    assert [route["slug"] for route in place.routes()] == [f"{name}-modal" for name in DEFAULT[1:]]
+
+
+CRASHING = """
+    async def initialize(self) -> None:
+        print("weights.bin: no such file")
+        raise FileNotFoundError("weights.bin")
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder like this project's with two functions: one whose container crashes, one that wants a secret."""
+    root = tmp_path / "project" / "functions"
+    shutil.copytree(FUNCTIONS / "_template", root / "_template")
+    for name in ("pyproject.toml", "README.md", "constraints.txt"):
+        shutil.copy(ROOT / name, root.parent)
+    shutil.copytree(ROOT / "yapit", root.parent / "yapit", ignore=shutil.ignore_patterns("__pycache__"))
+    crashing, wanting = (create_function(name, root) for name in ("crashing", "wanting"))
+    adapter = crashing / "adapter.py"
+    before, _, after = adapter.read_text().partition("    async def initialize(self) -> None:")
+    adapter.write_text(before + CRASHING.lstrip("\n") + after[after.index("    async def synthesize") :])
+    with (wanting / "pyproject.toml").open("a") as file:
+        file.write('\n[[tool.yapit.function.modal.secrets]]\nname = "hf"\nkeys = ["HF_TOKEN"]\n')
+    return root
+
+
+def test_a_container_that_crashes_shows_its_log_and_gets_no_route(place: Place) -> None:
+    with pytest.raises(DeploymentFailed) as caught:
+        run("deploy", "crashing")
+    said = str(caught.value)
+    assert "crashing-modal did not speak" in said
+    assert "its containers said:" in said
+    assert "weights.bin: no such file" in said
+    assert "FileNotFoundError" in said
+    assert "the route was not written" in said
+    assert place.routes() == []
+
+
+@pytest.mark.usefixtures("place")
+def test_a_missing_secret_fails_the_deployment_before_it_begins_and_at_the_cli(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DeploymentFailed, match=r"hf with HF_TOKEN is missing: python -m modal secret create"):
+        run("deploy", "wanting")
+    assert "modal secret create" in run("plan", "wanting")
+    with pytest.raises(DeploymentFailed, match=r"modal deploy ended with 1"):
+        ModalCli().deploy(FunctionSpec.load(root / "wanting"))
+    assert "hf" in capfd.readouterr().err
