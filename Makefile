@@ -33,6 +33,9 @@ test-slow: .venv/.dev  ## minutes of listening: every codec, fifty sentences and
 conformance-runpod-cloud: .venv/.dev  ## RunPod itself, held to the same checklist: see docs/emulator.md
 	$(BIN)/python -m pytest -m runpod_cloud tests/conformance -rs $(ARGS)
 
+test-deploy: .venv/.dev  ## every function deployed at the emulated Modal by Modal's own CLI, and heard
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/integration/test_modal_deploy.py
+
 hang-ups: .venv/.dev  ## a client that hangs up 1,000 times on each of Modal's ways: what is left behind
 	$(BIN)/python -m pytest -m slow -rP tests/integration/test_hangups.py
 
