@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yapit.errors import ConfigurationError
 
-SHARED = ("pyproject.toml", "README.md", "constraints.txt", "yapit", ".dockerignore")
+SHARED = ("pyproject.toml", "constraints.txt", "yapit", ".dockerignore")
 """What every function's Dockerfile copies besides its own folder."""
 _TAG_LENGTH = 12
 _IGNORED_PARTS = {"__pycache__", ".mypy_cache", ".ruff_cache"}
