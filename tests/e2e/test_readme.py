@@ -2,93 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from infra.processes import free_port
-from yapit import audio
+from tests.e2e.clone import ROOT, Clone, blocks, commands, duration_s, make_clone
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-READY = "Ctrl-C stops it."
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-COMMANDS = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines() if line.strip()]
-
-
-@dataclass
-class Clone:
-    folder: Path
-    ports: dict[str, str]
-
-    def shell(self, command: str) -> str:
-        # the environment is the one that runs this test: it must not be installed again from here
-        command = command.replace("make ", "make -o .venv/.run -o .venv/.dev ").replace(
-            ":8000", f":{self.gateway_port}"
-        )
-        environ = {**os.environ, **self.ports}
-        result = subprocess.run(
-            command, shell=True, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=100
-        )
-        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
-        return result.stdout
-
-    @property
-    def gateway_port(self) -> str:
-        return self.ports["GATEWAY_PORT"]
-
-    @contextmanager
-    def emulating(self) -> Iterator[None]:
-        process = subprocess.Popen(
-            ["make", "-o", ".venv/.run", "emulate"],
-            cwd=self.folder,
-            env={**os.environ, **self.ports},
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        try:
-            assert any(READY in line for line in process.stdout), "make emulate ended"
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            process.communicate(timeout=20)
+README = ROOT / "README.md"
+COMMANDS = commands(README)
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    folder = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(sys.prefix)
-    ports = ("GATEWAY_PORT", "EMULATOR_PORT", "EMULATOR_MODAL_PORT")
-    return Clone(folder, {name: str(free_port()) for name in ports})
-
-
-def duration_s(path: Path) -> float:
-    samples, rate = audio.decode(path.read_bytes())
-    return len(samples) / rate
+    return make_clone(tmp_path_factory.mktemp("clone"))
 
 
 def test_make_say_is_the_first_command_and_leaves_a_playing_file(clone: Clone) -> None:
@@ -100,7 +26,7 @@ def test_make_say_is_the_first_command_and_leaves_a_playing_file(clone: Clone) -
 
 def test_while_it_runs_curl_and_the_openai_sdk_speak(clone: Clone) -> None:
     (curl,) = [command for command in COMMANDS if command.startswith("curl")]
-    (example,) = [block for block in blocks("python") if "OpenAI" in block]
+    (example,) = [block for block in blocks(README, "python") if "OpenAI" in block]
     with clone.emulating():
         clone.shell(curl)
         assert duration_s(clone.folder / "hello.mp3") > 0.5
@@ -128,5 +54,5 @@ def test_every_make_target_exists_and_is_listed(clone: Clone, command: str) -> N
 
 
 def test_every_link_leads_somewhere() -> None:
-    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+    for name in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
         assert (ROOT / name).exists(), name
