@@ -52,8 +52,8 @@ format: .venv/.dev  ## put the code into shape
 coverage-page: .venv/.dev  ## write docs/emulator-coverage.md from the conformance tests
 	$(BIN)/python -m tests.coverage_page
 
-bench: .venv/.dev  ## measure ourselves and others side by side, into docs/benchmarks.md
-	$(BIN)/pip install -q -c constraints.txt -e '.[bench]' && $(BIN)/python -m tests.bench
+bench: .venv/.dev  ## measure ourselves and others side by side, into docs/benchmarks.md: [ARGS=runpod]
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]' && $(BIN)/python -m tests.bench $(ARGS)
 
 new-function: .venv/.run  ## a new function from the template: make new-function NAME=x
 	@$(BIN)/python -m infra.new_function "$(NAME)"
