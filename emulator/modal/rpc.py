@@ -22,6 +22,7 @@ from multidict import MultiDict
 from emulator.engine.clock import Clock, sleep
 from emulator.engine.faults import Effect, Faults
 from emulator.modal.idempotency import Answers
+from emulator.modal.one_write import OneWrite
 from emulator.modal.protocol import StatusDetails, rpcs, service
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class RpcServer:
     def _make(self) -> Server:
         if self._server is not None:
             raise RuntimeError("this server listens already")
-        self._server = Server([self], codec=ProtoCodec(), status_details_codec=StatusDetails())
+        self._server = _Server([self], codec=ProtoCodec(), status_details_codec=StatusDetails())
         return self._server
 
     def __mapping__(self) -> dict[str, Handler]:
@@ -171,6 +172,11 @@ class RpcServer:
             await stream.cancel()
             return True
         return False
+
+
+class _Server(Server):
+    def _protocol_factory(self) -> Any:
+        return OneWrite(super()._protocol_factory())
 
 
 async def _send_all(stream: Stream[Any, Any], messages: AsyncIterator[Any]) -> None:
