@@ -34,12 +34,16 @@ class CallStore:
 
     def add(self, call: FunctionCall) -> None:
         """Raises `CallsFull`."""
-        while len(self._calls) >= self._max_calls or self._total_bytes > self._max_bytes:
+        self.make_room(calls=1)
+        self._calls[call.call_id] = call
+        self.changed(call)
+
+    def make_room(self, *, calls: int = 0, size_bytes: int = 0) -> None:
+        """For so many more calls, and bytes of inputs. Raises `CallsFull`."""
+        while len(self._calls) + calls > self._max_calls or self._total_bytes + size_bytes > self._max_bytes:
             if not self._idle:
                 raise CallsFull(f"{len(self._calls)} calls of {self._total_bytes:,} bytes are waiting or running")
             self.drop(next(iter(self._idle)))
-        self._calls[call.call_id] = call
-        self.changed(call)
 
     def changed(self, call: FunctionCall) -> None:
         """Inputs came or ended."""

@@ -57,7 +57,8 @@ class Intake:
             self._check(function, found)
         try:
             self.admit_count(function, len(inputs), invocation)
-        except OverLimit as error:
+            self._store.make_room(size_bytes=sum(found.ByteSize() for found in inputs))
+        except (OverLimit, CallsFull) as error:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, str(error)) from None
 
     def admit_count(self, function: Function, count: int, invocation: Invocation = SYNC) -> None:

@@ -8,7 +8,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from modal_proto import api_pb2
 
-from emulator.engine.jobs import FOREVER_S
+from emulator.modal import facts
 from emulator.modal.call_store import CallStore
 from emulator.modal.intake import Intake
 from emulator.modal.rpc import Caller, Handlers
@@ -37,4 +37,4 @@ class Streams:
                 sent += 1
                 yield chunk.message(sent)
             if not chunks:
-                await job.changed(FOREVER_S)
+                await job.changed(facts.OUTPUTS_WAIT_S)  # and see whether the call is still kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,11 @@ from urllib.parse import parse_qs, urlencode
 from grpclib.exceptions import GRPCError
 from modal_proto import api_pb2
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from emulator.engine.clock import Clock
-from emulator.engine.jobs import FOREVER_S, Job, JobState
 from emulator.modal import facts
 from emulator.modal.addresses import Addresses
 from emulator.modal.call import FunctionCall
@@ -25,13 +23,10 @@ from emulator.modal.intake import SYNC, Intake
 from emulator.modal.limits import OverLimit
 from emulator.modal.registry import Function, Registry
 from emulator.modal.web_exchange import WebExchange
+from emulator.modal.web_request import WebRequest
 
 PATH = "/modal/web"
 _SCOPE = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers", "client")
-
-
-class BrokenOff(ConnectionError):
-    """The container failed after the response had begun: the server closes the socket, for want of anything better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +67,17 @@ class Web:
         if isinstance(answer, Response):
             await answer(scope, receive, send)
         else:
-            await _Request(self, answer, scope, receive, send).serve()
+            await self._serve(answer, scope, receive, send)
 
-    def url(self, scope: Scope, call: FunctionCall) -> str:
-        """Where the result of a call will be."""
+    async def _serve(self, call: FunctionCall, scope: Scope, receive: Receive, send: Send) -> None:
         query = urlencode({facts.WEB_CALL_PARAMETER: call.call_id})
-        return f"{self._addresses.http}{scope['path']}?{query}"
+        result_url = f"{self._addresses.http}{scope['path']}?{query}"
+        request = WebRequest(call, self._clock, scope, receive, send, result_url=result_url)
+        try:
+            await request.serve()
+        finally:
+            if request.is_over:
+                self._store.drop(call.call_id)
 
     def _refusal(self, scope: Scope) -> Response | None:
         found = self._registry.web_endpoint(_label(scope))
@@ -112,84 +112,6 @@ class Web:
         if call is None or call.function is not function or call.inputs[0].job.input.web is None:
             return PlainTextResponse("modal-http: there is no such call, or not any more", status_code=404)
         return call
-
-
-class _Request:
-    """One request, and the call that answers it."""
-
-    def __init__(self, web: Web, call: FunctionCall, scope: Scope, receive: Receive, send: Send) -> None:
-        self._web, self._call, self._scope, self._receive, self._send = web, call, scope, receive, send
-        self._job: Job = call.inputs[0].job
-        self._exchange: WebExchange = self._job.input.web
-        self._is_polling = facts.WEB_CALL_PARAMETER.encode() in scope["query_string"]
-        self._has_begun = self._is_complete = self._is_redirected = False
-
-    async def serve(self) -> None:
-        """Whoever hangs up cancels the call, unless it had been redirected to its result."""
-        listening, answering = asyncio.create_task(self._listen()), asyncio.create_task(self._answer())
-        try:
-            await asyncio.wait((listening, answering), return_when=asyncio.FIRST_COMPLETED)
-            if listening.done() and listening.exception():
-                answering.cancel()
-                await asyncio.gather(answering, return_exceptions=True)
-                if not self._has_begun:
-                    await self._send_response(PlainTextResponse(str(listening.exception()), status_code=413))
-            elif answering.done():
-                answering.result()
-        finally:
-            for task in (listening, answering):
-                task.cancel()
-            await asyncio.gather(listening, answering, return_exceptions=True)
-            # a server tells of a disconnect also once the response is out, and what goes on after it may go on
-            is_left = self._is_polling or self._is_complete
-            if not (self._is_redirected or (is_left and not self._job.state.is_final)):
-                self._job.cancel()
-                self._web._store.drop(self._call.call_id)
-
-    async def _listen(self) -> None:
-        """Until the client leaves, which the function is told. Raises `BodyTooLarge`."""
-        is_there = True
-        while is_there:
-            message = await self._receive()
-            is_there = message["type"] != "http.disconnect"
-            if not self._is_polling:
-                self._exchange.put(message)
-
-    async def _answer(self) -> None:
-        clock = self._web._clock
-        give_up_at = clock.now() + facts.WEB_TIMEOUT_S
-        while True:
-            while messages := self._job.drain():
-                for message in messages:
-                    await self._pass_on(message)
-            if self._job.state.is_final:
-                await self._end()
-                return
-            remaining_s = FOREVER_S if self._has_begun else give_up_at - clock.now()
-            if remaining_s <= 0:
-                self._is_redirected = True
-                url = self._web.url(self._scope, self._call)
-                await self._send_response(RedirectResponse(url, status_code=303))
-                return
-            await self._job.changed(remaining_s)
-
-    async def _pass_on(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and self._has_begun:
-            raise BrokenOff("another container began again")
-        self._has_begun = True
-        await self._send(message)
-        self._is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
-
-    async def _end(self) -> None:
-        if self._job.state is JobState.COMPLETED and self._has_begun:
-            return
-        if self._has_begun:
-            raise BrokenOff(self._job.error)
-        reason = self._job.error or "the function sent no response"
-        await self._send_response(PlainTextResponse(f"modal-http: internal error: {reason}", status_code=500))
-
-    async def _send_response(self, response: Response) -> None:
-        await response(self._scope, self._receive, self._send)
 
 
 def _label(scope: Scope) -> str:
