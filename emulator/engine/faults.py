@@ -35,6 +35,8 @@ class Effect(enum.Enum):
     """The worker dies once the job has a chunk; a job that ends in the same breath as that has been served."""
     KILL_AFTER = "kill-after"
     """The worker dies once the job is over, and the other jobs that it has die with it."""
+    FAIL_DURING = "fail-during"
+    """The job fails once it has a chunk, as if its own code had raised; the worker lives."""
     OUT_OF_MEMORY = "out-of-memory"
     """The worker is killed (SIGKILL, exit code 137) `value` seconds after it began the job."""
     LOSE_RESULT = "lose-result"
@@ -42,6 +44,8 @@ class Effect(enum.Enum):
 
     # on workers
 
+    SLOW_START = "slow-start"
+    """A new worker takes `value` seconds longer to start."""
     THROTTLE = "throttle"
     """There is no capacity for a new worker for `value` seconds; 0: for ever."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from emulator.engine.jobs import Job
+from emulator.engine.jobs import Attempt, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ def _fail_over_time(job: Job) -> None:
     job.fail(f"the job ran longer than {job.execution_timeout_s:g} s")
 
 
+def _fail_by_rule(attempt: Attempt, reason: str) -> None:
+    attempt.fail(reason)
+
+
 def _fail_unserved(job: Job, error: StartsFailed) -> None:
     job.fail(str(error))
 
@@ -55,5 +59,7 @@ class JobPolicy:
     """The worker of the last attempt was lost, and why."""
     on_over_time: Callable[[Job], object] = _fail_over_time
     """The job ran for its `execution_timeout_s`."""
+    on_fault: Callable[[Attempt, str], object] = _fail_by_rule
+    """A fault rule has the job's own code fail."""
     on_no_worker: Callable[[Job, StartsFailed], object] = _fail_unserved
     """Workers fail to start."""

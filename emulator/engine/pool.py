@@ -217,7 +217,7 @@ class WorkerPool:
     async def _start(self, slot: Slot) -> None:
         try:
             await self._await_capacity(slot)
-            await slot.worker.start()
+            await fated.start(slot.worker, self._faults, self._subject(slot.worker_id), self._clock)
         except Exception as error:
             logger.error("worker %s failed to start: %s", slot.worker_id, error)
             self._failed_starts += 1
@@ -262,7 +262,8 @@ class WorkerPool:
         if timeout_s is not None:
             timer = self._clock.call_later(timeout_s, lambda: self._over_time(attempt))
         try:
-            await fated.run(slot.worker, attempt, self._faults, self._subject(attempt.job_id), self._clock)
+            given = (slot.worker, attempt, self._faults, self._subject(attempt.job_id), self._clock)
+            await fated.run(*given, on_fault=self._policy.on_fault)
             if attempt.is_current and self._policy.silence_s and not isinstance(slot.worker, PulledWorker):
                 await sleep(self._clock, self._policy.silence_s)  # as long as one that pulls may say nothing
         except WorkerLost as error:

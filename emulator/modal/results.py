@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
-from emulator.engine.jobs import Job, JobState
+from emulator.engine.jobs import Attempt, Job, JobState
 from emulator.engine.policy import JobPolicy, StartsFailed
 from emulator.modal import facts
 from emulator.modal.protocol import CBOR
@@ -93,6 +93,10 @@ def _over_time(job: Job) -> None:
     job.time_out(facts.TIMEOUT.format(job.execution_timeout_s))
 
 
+def _broken_by_rule(attempt: Attempt, reason: str) -> None:
+    attempt.fail(reason, failure(f"Exception({reason!r})"))
+
+
 def _no_container(job: Job, error: StartsFailed) -> None:
     cause = error.__cause__
     job.fail(str(error), cause.output if isinstance(cause, StartFailed) else failure(str(error)))
@@ -103,5 +107,6 @@ POLICY = JobPolicy(
     max_failed_starts=facts.FAILED_STARTS,
     on_lost=_lost,
     on_over_time=_over_time,
+    on_fault=_broken_by_rule,
     on_no_worker=_no_container,
 )

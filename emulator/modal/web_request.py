@@ -56,12 +56,13 @@ class WebRequest:
                 self.is_over = True
 
     async def _listen(self) -> None:
-        """Until the client leaves, which the function is told. Raises `BodyTooLarge`."""
+        """Until the client leaves, which the function is told, unless it was sent to where the result will be. Raises
+        `BodyTooLarge`."""
         is_there = True
         while is_there:
             message = await self._receive()
             is_there = message["type"] != "http.disconnect"
-            if not self._is_polling:
+            if not (self._is_polling or self._is_redirected):
                 self._exchange.put(message)
 
     async def _answer(self) -> None:

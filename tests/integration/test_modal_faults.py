@@ -155,6 +155,7 @@ async def test_these_are_survived_at_the_web_endpoint(
         ({"effect": "truncate", "match": WEB}, "truncated_stream"),
         ({"effect": "kill-before", "match": "modal/yapit-tone/*", "count": 2}, "upstream_failed"),
         ({"effect": "kill-during", "match": "modal/yapit-tone/*"}, "truncated_stream"),
+        ({"effect": "fail-during", "match": "modal/yapit-tone/*"}, "truncated_stream"),
     ],
     ids=lambda value: " ".join(str(part) for part in value.values()) if isinstance(value, dict) else value,
 )
@@ -187,12 +188,20 @@ async def test_a_container_lost_in_the_middle_of_a_stream_is_not_heard(
     assert emulator.faults.struck == [1]
 
 
+async def test_an_error_in_the_middle_of_a_stream_is_told(emulator: Emulator, set_rule: Any, speak: Speak) -> None:
+    set_rule({"effect": "fail-during", "match": "modal/yapit-tone/*"})
+    with pytest.raises(YapitError) as caught:
+        await speak("remote_gen")
+    assert caught.value.code == "upstream_failed"
+
+
+@pytest.mark.parametrize("effect", ["throttle", "slow-start"])
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_container_that_is_slow_to_come_back_is_waited_for(
-    emulator: Emulator, set_rule: Any, speak: Speak, way: str
+    emulator: Emulator, set_rule: Any, speak: Speak, way: str, effect: str
 ) -> None:
     died = {"effect": "kill-before", "match": "modal/yapit-tone/*"}
-    slow = {"effect": "throttle", "match": "modal/yapit-tone/*", "value": 0.1}
+    slow = {"effect": effect, "match": "modal/yapit-tone/*", "value": 0.1}
     set_rule(died, slow)
     assert await speak(way) == expected(way)
     assert emulator.faults.struck == [1, 1]

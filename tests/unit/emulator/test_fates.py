@@ -192,6 +192,23 @@ async def test_a_worker_that_dies_is_killed_and_its_job_runs_elsewhere(bench: Be
     assert job.state is JobState.COMPLETED
 
 
+async def test_a_job_fails_in_the_middle_and_its_worker_lives(bench: Bench) -> None:
+    bench.rule(Effect.FAIL_DURING)
+    job, other = await bench.submit("a"), await bench.submit("b")
+    assert (job.state, job.error, job.has_chunks) == (JobState.FAILED, "a fault rule, during the job", True)
+    await bench.finish()
+    assert (other.state, other.worker_id, len(bench.workers)) == (JobState.COMPLETED, "worker-1", 1)
+
+
+async def test_a_slow_start_is_waited_for(bench: Bench) -> None:
+    bench.rule(Effect.SLOW_START, match="ep/worker-1", value=120)
+    job = await bench.submit()
+    await bench.clock.advance(119)
+    assert (bench.pool.workers(), job.state) == ({"initializing": 1}, JobState.QUEUED)
+    await bench.clock.advance(1)
+    assert (bench.pool.workers(), job.started_at) == ({"running": 1}, 120)
+
+
 async def test_memory_may_run_out_after_a_while(bench: Bench) -> None:
     bench.rule(Effect.OUT_OF_MEMORY, value=5)
     job = await bench.submit()
