@@ -72,7 +72,8 @@ class Scaling(_Data):
 
 
 class Timeouts(_Data):
-    """Seconds. `cold_start_s` bounds `initialize`, `job_s` a whole synthesis after that."""
+    """Seconds. `cold_start_s` bounds `initialize`, and how long a request waits for a worker; `job_s` a whole synthesis
+    after that."""
 
     cold_start_s: Positive = 300.0
     job_s: Positive = 300.0

@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import httpx
@@ -26,8 +26,8 @@ from emulator.runpod.served import ServedWorker
 
 QUEUE_COMMAND = (sys.executable, "-m", "yapit.workers.handlers.runpod")
 SERVER_MODULE = "yapit.workers.handlers.local"
-PING_TIMEOUT_S = 5.0
-HOP_BY_HOP = {"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+PING_TIMEOUT = httpx.Timeout(5.0).as_dict()
+HOP_BY_HOP = {b"connection", b"host", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 """Headers of one connection, not of the request or answer (RFC 9110, 7.6.1)."""
 
 
@@ -122,7 +122,7 @@ class ServerProcessWorker(ServedWorker):
         self._environment = environment
         self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None))
         self._group: ProcessGroup | None = None
-        self._port = 0
+        self._url = ""
 
     @property
     def pid(self) -> int | None:
@@ -134,8 +134,8 @@ class ServerProcessWorker(ServedWorker):
             self._group.kill()
 
     async def launch(self) -> None:
-        self._port = _free_port()
-        port = str(self._port)
+        port = str(_free_port())
+        self._url = f"http://127.0.0.1:{port}"
         ours = {"HOST": "127.0.0.1", "PORT": port, "PORT_HEALTH": port, "RUNPOD_POD_ID": self.worker_id}
         command = (sys.executable, "-m", SERVER_MODULE)
         self._group = await ProcessGroup.start(self.worker_id, command, self._environment | ours)
@@ -149,13 +149,16 @@ class ServerProcessWorker(ServedWorker):
         await self._transport.aclose()
 
     async def ping(self) -> httpx.Response | None:
-        if self._group is None or self._group.ended.done():
-            raise StartFailed(self._group.obituary if self._group else "never started")
-        async with httpx.AsyncClient(timeout=PING_TIMEOUT_S) as client:
-            try:
-                return await client.get(f"http://127.0.0.1:{self._port}{facts.LB_HEALTH_PATH}")
-            except httpx.TransportError:
-                return None
+        """Raises `StartFailed` where the process has ended before it was ready."""
+        if self._group and self._group.ended.done() and not self.is_ready:
+            raise StartFailed(self._group.obituary)
+        request = httpx.Request("GET", f"{self._url}{facts.LB_HEALTH_PATH}", extensions={"timeout": PING_TIMEOUT})
+        try:
+            response = await self._transport.handle_async_request(request)
+            await response.aread()
+        except httpx.TransportError:
+            return None
+        return response
 
     async def serve(self, exchange: Exchange, attempt: Attempt) -> None:
         try:
@@ -163,11 +166,8 @@ class ServerProcessWorker(ServedWorker):
         except httpx.TransportError:
             return
         try:
-            headers = [(name.lower(), value) for name, value in response.headers.raw]
-            kept = [(name, value) for name, value in headers if name.decode("latin-1") not in HOP_BY_HOP]
-            await exchange.send(
-                {"type": "http.response.start", "status": response.status_code, "headers": kept}, attempt
-            )
+            head = {"status": response.status_code, "headers": _end_to_end(response.headers.raw)}
+            await exchange.send({"type": "http.response.start", **head}, attempt)
             async for part in response.aiter_raw():
                 await exchange.send({"type": "http.response.body", "body": part, "more_body": True}, attempt)
             await exchange.send({"type": "http.response.body", "body": b"", "more_body": False}, attempt)
@@ -179,18 +179,21 @@ class ServerProcessWorker(ServedWorker):
     def _request(self, exchange: Exchange) -> httpx.Request:
         scope = exchange.scope
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        has_body = not headers.keys().isdisjoint(("content-length", "transfer-encoding"))
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         return httpx.Request(
             scope["method"],
-            f"http://127.0.0.1:{self._port}{(scope['raw_path'] + query).decode('latin-1')}",
-            headers={name: value for name, value in headers.items() if name not in HOP_BY_HOP},
+            self._url + (scope["raw_path"] + query).decode("latin-1"),
+            headers=_end_to_end(scope["headers"]),
             content=exchange.body() if has_body else None,
         )
 
     def _ended(self) -> None:
         if self._group and self.is_ready:
             self.on_lost(self._group.obituary)
+
+
+def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in headers if name.lower() not in HOP_BY_HOP]
 
 
 def _free_port() -> int:

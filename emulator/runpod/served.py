@@ -102,8 +102,8 @@ class AppWorker(ServedWorker):
         await self._lifespan.aclose()
 
     async def ping(self) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://worker") as client:
-            return await client.get(facts.LB_HEALTH_PATH)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), trust_env=False) as client:
+            return await client.get(f"http://worker{facts.LB_HEALTH_PATH}")
 
     async def serve(self, exchange: Exchange, attempt: Attempt) -> None:
         async def send(message: Message) -> None:

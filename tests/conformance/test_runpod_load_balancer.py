@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from starlette.types import Message
 
 from emulator.engine.faults import Effect, FaultRule
 from emulator.runpod import facts
@@ -213,3 +214,15 @@ async def test_soft_affinity_is_best_effort_and_strict_affinity_is_refused(
 ) -> None:
     answer = await balanced.http.get("/echo/", headers={facts.LB_WORKER_HEADER: affinity})
     assert answer.status_code == status
+
+
+async def test_a_websocket_is_closed_at_once(balanced: Balanced) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/ws", "headers": [(b"host", HOST.encode())]}
+    await balanced.app(scope, send, send)  # type: ignore[arg-type]
+    assert [message["type"] for message in sent] == ["websocket.close"]
+    assert balanced.pool.workers().total() == 0

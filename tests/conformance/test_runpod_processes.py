@@ -15,7 +15,13 @@ import pytest
 
 from emulator.app import Emulator
 from emulator.engine.clock import RealClock
-from emulator.runpod.process import ProcessWorker, StartFailed, worker_environment
+from emulator.runpod.process import (
+    ProcessWorker,
+    ServerProcessWorker,
+    StartFailed,
+    function_environment,
+    worker_environment,
+)
 from tests.conftest import API_KEY, TEST_FUNCTIONS, Stack
 from yapit.errors import ConfigurationError
 
@@ -103,6 +109,14 @@ async def test_a_worker_that_cannot_start_says_why() -> None:
         functions_dir=TEST_FUNCTIONS,
     )
     worker = ProcessWorker("worker-1", RealClock(), environment)
+    with pytest.raises(StartFailed, match=r"ended with code 1(?s:.*)cannot import nowhere"):
+        await worker.start()
+    await worker.stop()
+
+
+async def test_a_server_that_cannot_start_says_why() -> None:
+    environment = function_environment("nowhere.Nothing", TEST_FUNCTIONS)
+    worker = ServerProcessWorker("worker-1", RealClock(), environment)
     with pytest.raises(StartFailed, match=r"ended with code 1(?s:.*)cannot import nowhere"):
         await worker.start()
     await worker.stop()

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import io
 import json
@@ -9,7 +10,10 @@ import pytest
 
 from tests import adapters
 from tests.unit.workers.test_runner import make_runner
+from tests.waiting import until
+from yapit.errors import ConfigurationError
 from yapit.workers.adapters.base import SynthAdapter
+from yapit.workers.handlers import local
 from yapit.workers.handlers.local import MAX_BODY_BYTES, create_app
 
 JOB = {"text": "Hello there.", "voice": "any"}
@@ -101,3 +105,43 @@ async def test_ready_is_not_the_same_as_alive() -> None:
         assert (await worker.get("/ready")).status_code == 503
         await worker.post("/synthesize", json=JOB)
         assert (await worker.get("/ready")).status_code == 200
+
+
+class SlowToStart(adapters.Tone):
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def initialize(self) -> None:
+        await self.gate.wait()
+
+
+async def test_it_serves_while_its_adapter_starts_and_tells_a_load_balancer() -> None:
+    """204 while initialising, 200 when ready: what RunPod's load balancer goes by."""
+    adapter = SlowToStart()
+    app = create_app(make_runner(adapter))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker")
+    async with app.router.lifespan_context(app), client:
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/ping")).status_code == 204
+        speaking = asyncio.create_task(client.post("/synthesize", json=JOB))
+        adapter.gate.set()
+        assert (await speaking).status_code == 200
+        assert (await client.get("/ping")).status_code == 200
+
+
+async def test_a_worker_that_cannot_start_is_taken_out_and_says_why() -> None:
+    app = create_app(make_runner(adapters.FailsToStart()))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker")
+    async with app.router.lifespan_context(app), client:
+        await until(lambda: adapters.FailsToStart.attempts)
+        ping = await client.get("/ping")
+        assert (ping.status_code, ping.json()["code"]) == (503, "worker_unavailable")
+        assert "failed to start: OSError" in ping.json()["message"]
+        assert (await client.get("/health")).status_code == 200
+
+
+def test_health_on_a_port_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ADAPTER_CLASS": "tests.adapters.Tone", "PORT": "5000", "PORT_HEALTH": "5001"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="PORT_HEALTH=5001 is not PORT=5000"):
+        local.main()

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from yapit.asgi import ClientLeft, StreamedResponse, event_stream_data, prepend, read_json, until_disconnect
 from yapit.audio import wav_with_sizes
 from yapit.contracts import AudioEvent, ErrorEvent, Event, SynthesisResult, event_dict, event_json
-from yapit.errors import WorkerUnavailable, YapitError, from_code
+from yapit.errors import ConfigurationError, WorkerUnavailable, YapitError, from_code
 from yapit.workers.loading import adapter_class_from, load_runner
 from yapit.workers.runner import Runner
 
@@ -142,10 +142,12 @@ def _result_dict(result: SynthesisResult) -> dict[str, Any]:
 def main() -> None:
     import uvicorn
 
-    app = create_app(adapter_class_from())
-    uvicorn.run(
-        app, host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "8000")), access_log=False
-    )
+    app, port = create_app(adapter_class_from()), os.environ.get("PORT", "8000")
+    if (health_port := os.environ.get("PORT_HEALTH", port)) != port:
+        raise ConfigurationError(
+            f"PORT_HEALTH={health_port} is not PORT={port}, where /ping is answered: set both alike"
+        )
+    uvicorn.run(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(port), access_log=False)
 
 
 if __name__ == "__main__":
