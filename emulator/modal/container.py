@@ -143,7 +143,6 @@ class Container(PulledWorker):
         if held is None or held.attempt.input.retry_count != retry_count:
             return None
         _give_up(self.held.pop(input_id))
-        self.report(held.attempt.job_id)
         return held.attempt
 
     def of_call(self, function_call_id: str) -> Held | None:
@@ -152,7 +151,7 @@ class Container(PulledWorker):
         return next(found, None)
 
     def take_back(self, attempts: Iterable[Attempt]) -> None:
-        """They did not reach it."""
+        """They did not reach it, or it has let go of them."""
         for attempt in attempts:
             self.held.pop(attempt.input.input_id, None)
             self.forget(attempt.job_id)

@@ -77,7 +77,14 @@ class ContainerApi:
     async def put_outputs(self, request: api_pb2.FunctionPutOutputsRequest, _: Caller) -> Empty:
         self._container.alive()
         for item in request.outputs:
-            if attempt := self._container.answered(item.input_id, item.retry_count):
+            attempt = self._container.answered(item.input_id, item.retry_count)
+            if attempt is None:
+                continue
+            if item.result.status == Result.GENERIC_STATUS_TERMINATED:
+                # if it was not cancelled, the container is on its way out, and others are to take it over [SDK]
+                self._container.take_back([attempt])
+            else:
+                self._container.report(attempt.job_id)
                 _finish(attempt, item)
         return Empty()
 
@@ -177,7 +184,5 @@ def _finish(attempt: Attempt, item: api_pb2.FunctionPutOutputsItem) -> None:
     match result.status:
         case Result.GENERIC_STATUS_SUCCESS:
             attempt.complete(success(b"") if attempt.input.web is not None else Output(result, item.data_format))
-        case Result.GENERIC_STATUS_TERMINATED if attempt.is_current:
-            attempt.job.cancel()
         case _:
             attempt.fail(result.exception, Output(result, item.data_format))

@@ -3,12 +3,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from emulator.engine.clock import VirtualClock
-from tests.conformance import modal_containers, modal_in_process
+from tests.conformance import modal_emulated, modal_in_process
 from tests.conformance.ahead import Ahead
 from tests.conformance.backends import EMULATED, Backend, cloud_backend, emulated
 from tests.conformance.cloud import Cloud
 from tests.conformance.modal_cloud import Cloud as ModalCloud
-from tests.conformance.modal_containers import Emulated
+from tests.conformance.modal_emulated import Emulated, RemoteClock
 
 APP_MODULE = "tests.conformance.modal_app"
 
@@ -23,7 +23,7 @@ async def cloud() -> AsyncIterator[Cloud]:
 @pytest.fixture(scope="session")
 def modal_emulator() -> Iterator[Emulated]:
     """An emulator to deploy to."""
-    with modal_containers.emulated() as emulator:
+    with modal_emulated.emulated() as emulator:
         yield emulator
 
 
@@ -34,22 +34,52 @@ def deployed_app(modal_emulator: Emulated) -> Emulated:
     return modal_emulator
 
 
+@pytest.fixture(scope="session")
+def virtual_app() -> Iterator[Emulated]:
+    """Another one, whose clock stands until a test moves it."""
+    with modal_emulated.emulated("virtual") as emulator:
+        emulator.deploy(APP_MODULE)
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def defined_app() -> Iterator[Emulated]:
+    """With the tests' app in its own process, for SDKs whose messages are not those of the emulator."""
+    with modal_emulated.emulated("defined") as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def virtual_defined_app() -> Iterator[Emulated]:
+    with modal_emulated.emulated("defined", "virtual") as emulator:
+        yield emulator
+
+
 @pytest.fixture(params=["in-process", "container"])
 async def modal_cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModalCloud]:
-    if request.param == "in-process":
-        served = modal_in_process.in_process(monkeypatch)
+    if request.param == "container":
+        served = request.getfixturevalue("deployed_app").cloud(monkeypatch)
+    elif modal_emulated.runs_elsewhere():
+        served = request.getfixturevalue("defined_app").cloud(monkeypatch)
     else:
-        served = modal_containers.client_of(request.getfixturevalue("deployed_app"), monkeypatch)
+        served = modal_in_process.in_process(monkeypatch)
     async with served as cloud:
         yield cloud
 
 
-@pytest.fixture
-async def virtual_modal(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ModalCloud, VirtualClock]]:
+@pytest.fixture(params=["in-process", "container"])
+async def virtual_modal(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[ModalCloud, VirtualClock | RemoteClock]]:
     """With the clock in the test's hands."""
-    clock = VirtualClock()
-    async with modal_in_process.in_process(monkeypatch, clock) as cloud:
-        yield cloud, clock
+    if request.param == "in-process" and not modal_emulated.runs_elsewhere():
+        clock = VirtualClock()
+        async with modal_in_process.in_process(monkeypatch, clock) as cloud:
+            yield cloud, clock
+        return
+    emulator = request.getfixturevalue("virtual_app" if request.param == "container" else "virtual_defined_app")
+    async with emulator.cloud(monkeypatch) as cloud:
+        yield cloud, emulator.clock
 
 
 @pytest.fixture(scope="session")

@@ -95,9 +95,9 @@ def served(**options: Any) -> Any:
     return decorate
 
 
-@served()
+@served(timeout=86_400)
 class Served(Methods):
-    pass
+    """Called by most tests."""
 
 
 @served()
@@ -107,22 +107,33 @@ class Voiced(Methods):
 
 @served(timeout=1)
 class Short(Methods):
-    pass
+    """Its calls have a second."""
 
 
 @served(retries=THRICE)
 class Retried(Methods):
-    pass
+    """Its calls are made three times."""
 
 
 @served(retries=THRICE, routing_region="eu-west")
 class Regional(Methods):
-    pass
+    """Called over an input plane."""
 
 
 @app.cls(max_containers=1, scaledown_window=60)
 class Single(Methods):
-    pass
+    """One input at a time."""
+
+
+@app.cls(max_containers=1, scaledown_window=60)
+@modal.concurrent(max_inputs=8)
+class Alone(Methods):
+    """For tests that end its container."""
+
+
+@served()
+class Unused(Methods):
+    """Never called."""
 
 
 @served()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import modal
-import pytest
 
 from emulator.engine.faults import Faults
 from emulator.modal.control_plane import ControlPlane
@@ -36,7 +35,3 @@ class Cloud:
 
     def call(self, call_id: str) -> Any:
         return modal.FunctionCall.from_id(call_id, client=self.client)
-
-
-IN_PROCESS = pytest.mark.parametrize("modal_cloud", ["in-process"], indirect=True)
-"""For tests that count, or end, the containers: those of the other back end are shared by all tests."""

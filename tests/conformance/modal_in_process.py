@@ -73,7 +73,7 @@ def _without_context(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def define(control_plane: ControlPlane) -> None:
-    """The app: classes `Served`, `Voiced`, `Short`, `Retried`, `Regional`, `Broken`; functions `echo` and `count`."""
+    """The app: classes of the same methods, each with something of its own, and functions `echo` and `count`."""
     voice = api_pb2.ClassParameterSpec(
         name="voice",
         type=api_pb2.PARAM_TYPE_STRING,
@@ -88,6 +88,8 @@ def define(control_plane: ControlPlane) -> None:
     _define_class(control_plane, "Retried", Settings(LIMITS, retry_policy=thrice))
     _define_class(control_plane, "Regional", Settings(LIMITS, retry_policy=thrice, routing_region="eu-west"))
     _define_class(control_plane, "Single", Settings(PoolLimits(max_workers=1, concurrency=1, idle_timeout_s=60)))
+    _define_class(control_plane, "Alone", Settings(PoolLimits(max_workers=1, concurrency=8, idle_timeout_s=60)))
+    _define_class(control_plane, "Unused", Settings(LIMITS))
     _define_class(control_plane, "Broken", Settings(LIMITS), instance=BrokenInstance)
     for name in ("echo", "count"):
         function = Definition(

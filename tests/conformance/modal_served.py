@@ -135,6 +135,10 @@ def mark(gate: str, what: str) -> None:
     Path(f"{gate}.{what}").touch()
 
 
+def unmark(gate: str, what: str) -> None:
+    Path(f"{gate}.{what}").unlink()
+
+
 async def opened(gate: str) -> None:
     while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - nothing but the file is shared with the test
         await asyncio.sleep(POLL_S)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from emulator.engine.clock import Clock
@@ -23,15 +24,17 @@ PROXY_HEADERS = {"Modal-Key": PROXY_TOKEN.key, "Modal-Secret": PROXY_TOKEN.secre
 
 
 @asynccontextmanager
-async def serving(clock: Clock, faults: Faults, limits: ModalLimits | None = None) -> AsyncIterator[ControlPlane]:
-    """The control plane, and over HTTP its blobs and web endpoints."""
+async def serving(
+    clock: Clock, faults: Faults, limits: ModalLimits | None = None, *, routes: Sequence[BaseRoute] = ()
+) -> AsyncIterator[ControlPlane]:
+    """The control plane, and over HTTP its blobs and web endpoints, and `routes`."""
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     http_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     control_plane = ControlPlane(
         token=TOKEN, proxy_token=PROXY_TOKEN, clock=clock, faults=faults, limits=limits, http_url=http_url
     )
-    app = FaultyRequests(Starlette(routes=control_plane.routes()), faults, clock)
+    app = FaultyRequests(Starlette(routes=[*control_plane.routes(), *routes]), faults, clock)
     async with _on_socket(app, listener):
         await control_plane.listen()
         yield control_plane

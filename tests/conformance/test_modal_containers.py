@@ -12,9 +12,9 @@ from typing import Any
 import modal
 import pytest
 
-from tests.conformance import modal_containers, modal_hooks
+from tests.conformance import modal_hooks
 from tests.conformance.modal_cloud import Cloud
-from tests.conformance.modal_containers import Emulated
+from tests.conformance.modal_emulated import Emulated
 from tests.conformance.modal_served import opened
 
 EXIT_TIMEOUT_S = 15
@@ -33,7 +33,7 @@ def hooks_app(modal_emulator: Emulated, deploy_output: str) -> Emulated:
 
 @pytest.fixture
 async def hooks(hooks_app: Emulated, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hooks]:
-    async with modal_containers.client_of(hooks_app, monkeypatch) as cloud:
+    async with hooks_app.cloud(monkeypatch) as cloud:
         yield Hooks(cloud)
 
 

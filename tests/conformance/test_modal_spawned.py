@@ -11,9 +11,9 @@ import pytest
 from emulator.engine.clock import VirtualClock
 from emulator.engine.faults import Effect, FaultRule
 from emulator.modal import facts
-from tests.conformance.modal_cloud import IN_PROCESS, Cloud
+from tests.conformance.modal_cloud import Cloud
 from tests.conformance.modal_raw import raw
-from tests.conformance.modal_served import appeared, is_there
+from tests.conformance.modal_served import appeared, is_there, unmark
 
 
 async def test_20_a_result_is_polled_for_and_stays(modal_cloud: Cloud, tmp_path: Path) -> None:
@@ -42,15 +42,15 @@ async def test_21_cancelling_ends_what_runs_and_what_waits(modal_cloud: Cloud, t
     assert not is_there(f"{waiting}.started")
 
 
-@IN_PROCESS
 async def test_21_cancelling_with_the_containers(modal_cloud: Cloud, tmp_path: Path) -> None:
-    served, gate, neighbour = modal_cloud.cls()(), tmp_path / "gate", tmp_path / "neighbour"
+    served, gate, neighbour = modal_cloud.cls("Alone")(), tmp_path / "gate", tmp_path / "neighbour"
     before = await served.who.remote.aio()
     call = await served.hold.spawn.aio(str(gate))
     beside = asyncio.create_task(served.hold.remote.aio(str(neighbour)))
     await asyncio.gather(appeared(f"{gate}.started"), appeared(f"{neighbour}.started"))
+    unmark(str(neighbour), "started")
     await call.cancel.aio(terminate_containers=True)
-    await appeared(f"{neighbour}.cancelled")
+    await appeared(f"{neighbour}.started")
     neighbour.touch()
     assert await beside == "held"
     assert await served.who.remote.aio() != before
@@ -106,7 +106,6 @@ async def test_26_a_retry_that_waits_is_cancelled(virtual_modal: tuple[Cloud, Vi
     assert tries.read_text().split() == ["0"]
 
 
-@IN_PROCESS
 async def test_27_the_same_idempotency_key_is_one_execution(modal_cloud: Cloud, tmp_path: Path) -> None:
     tries = tmp_path / "tries"
     async with raw(modal_cloud) as rpcs:
@@ -117,7 +116,7 @@ async def test_27_the_same_idempotency_key_is_one_execution(modal_cloud: Cloud, 
         assert calls[0] == calls[1] != calls[2]
         for call_id in calls:
             await modal_cloud.call(call_id).get.aio()
-    assert tries.read_text().split() == ["0", "0"]
+    assert len(tries.read_text().split()) == 2
 
 
 async def test_27_an_answer_that_was_lost_is_given_again(modal_cloud: Cloud, tmp_path: Path) -> None:

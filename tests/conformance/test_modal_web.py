@@ -13,7 +13,7 @@ import pytest
 from emulator.engine.clock import VirtualClock
 from emulator.engine.faults import Effect, FaultRule
 from emulator.modal import facts
-from tests.conformance.modal_cloud import IN_PROCESS, Cloud
+from tests.conformance.modal_cloud import Cloud
 from tests.conformance.modal_served import appeared
 
 START_TIMEOUT_S = 60.0
@@ -21,21 +21,22 @@ START_TIMEOUT_S = 60.0
 
 
 @asynccontextmanager
-async def web(cloud: Cloud, headers: dict[str, str] | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def web(
+    cloud: Cloud, headers: dict[str, str] | None = None, name: str = "Served"
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the class's web endpoint, with its proxy token unless told otherwise."""
-    url = await cloud.cls()().web.get_web_url.aio()
+    url = await cloud.cls(name)().web.get_web_url.aio()
     headers = cloud.proxy_headers if headers is None else headers
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=START_TIMEOUT_S) as http:
         yield http
 
 
-@IN_PROCESS
 async def test_38_without_the_proxy_token_no_container_is_started(modal_cloud: Cloud) -> None:
     key = modal_cloud.proxy_headers["Modal-Key"]
     for headers in ({}, {"Modal-Key": key}, {"Modal-Key": key, "Modal-Secret": "guessed"}):
-        async with web(modal_cloud, headers) as http:
+        async with web(modal_cloud, headers, name="Unused") as http:
             assert (await http.get("/echo")).status_code == 401
-    assert (await modal_cloud.cls()().echo.get_current_stats.aio()).num_total_runners == 0
+    assert (await modal_cloud.cls("Unused")().echo.get_current_stats.aio()).num_total_runners == 0
 
 
 async def test_38_with_it_the_request_is_served(modal_cloud: Cloud) -> None:
