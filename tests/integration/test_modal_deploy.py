@@ -11,12 +11,16 @@ from pathlib import Path
 
 import modal
 import pytest
+from modal_proto import api_pb2
 
+from emulator.app import Emulator
+from emulator.modal.rpc import Caller
+from emulator.server import Server
 from infra.modal.__main__ import main
 from infra.modal.cli import ModalCli
 from infra.new_function import create_function
 from infra.processes import EMULATOR_MODAL_TOKEN_ID, free_port, server, wait_for
-from tests.conftest import API_KEY
+from tests.conftest import API_KEY, serve
 from yapit.errors import DeploymentFailed
 from yapit.function_spec import FunctionSpec, discover
 
@@ -148,3 +152,67 @@ def test_a_missing_secret_fails_the_deployment_before_it_begins_and_at_the_cli(
     with pytest.raises(DeploymentFailed, match=r"modal deploy ended with 1"):
         ModalCli().deploy(FunctionSpec.load(root / "wanting"))
     assert "hf" in capfd.readouterr().err
+
+
+ASKED = """
+[tool.yapit.function.modal]
+gpus = ["L4", "A10G"]
+cpus = 2
+memory_mib = 4096
+snapshot = "{snapshot}"
+target_concurrency = 3
+buffer_workers = 1
+volumes = {{ "/models" = "tts-models" }}
+secrets = [{{ name = "hf", keys = ["HF_TOKEN"] }}]
+"""
+
+
+@pytest.mark.parametrize("snapshot", ["memory", "gpu"])
+def test_what_the_spec_says_is_what_modal_is_asked_for(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: str
+) -> None:
+    spec_file = root / "crashing" / "pyproject.toml"  # it is deployed, and nothing runs it
+    spec_file.write_text(spec_file.read_text() + ASKED.format(snapshot=snapshot))
+    nothing = tmp_path / "functions"
+    nothing.mkdir()
+    made: list[Emulator] = []
+    asked: list[api_pb2.FunctionCreateRequest] = []
+
+    def make(url: str) -> Server:
+        address, secrets = ("127.0.0.1", 0), {"hf": {"HF_TOKEN": "x"}}
+        made.append(Emulator(nothing, workers="process", base_url=url, modal_address=address, modal_secrets=secrets))
+        handlers = made[0].modal.rpc._handlers
+        create = handlers["FunctionCreate"]
+
+        async def noted(request: api_pb2.FunctionCreateRequest, caller: Caller) -> api_pb2.FunctionCreateResponse:
+            asked.append(request)
+            return await create(request, caller)
+
+        handlers["FunctionCreate"] = noted
+        return Server(made[0])
+
+    with serve(make):
+        monkeypatch.setenv("MODAL_SERVER_URL", made[0].modal.server_url)
+        monkeypatch.setenv("MODAL_TOKEN_ID", EMULATOR_MODAL_TOKEN_ID)
+        monkeypatch.setenv("MODAL_TOKEN_SECRET", API_KEY)
+        monkeypatch.setenv("FUNCTIONS_DIR", str(root))
+        client = modal.Client.from_credentials(EMULATOR_MODAL_TOKEN_ID, API_KEY)
+        modal.Volume.from_name("tts-models", create_if_missing=True, client=client).hydrate()
+        client.close()
+        ModalCli().deploy(FunctionSpec.load(root / "crashing"))
+    (request,) = asked
+    ranked = [entry.function for entry in request.function_data.ranked_functions]
+    assert [function.resources.gpu_config.gpu_type for function in ranked] == ["L4", "A10G"]
+    function, data = ranked[0], request.function_data
+    assert (function.resources.milli_cpu, function.resources.memory_mb) == (2_000, 4_096)
+    assert (data.timeout_secs, data.startup_timeout_secs) == (300, 300)
+    assert (function.max_concurrent_inputs, function.target_concurrent_inputs) == (4, 3)
+    scaling = data.autoscaler_settings
+    assert (scaling.min_containers, scaling.max_containers, scaling.buffer_containers) == (0, 2, 1)
+    assert scaling.scaledown_window == 60
+    assert [(mount.mount_path, mount.read_only) for mount in function.volume_mounts] == [("/models", True)]
+    assert len(function.secret_ids) == 1
+    assert function.checkpointing_enabled
+    assert data.experimental_options.get("enable_gpu_snapshot", "") == ("True" if snapshot == "gpu" else "")
+    web = function.method_definitions["web"].webhook_config
+    assert web.requires_proxy_auth
