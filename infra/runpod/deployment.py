@@ -56,7 +56,7 @@ class Deployment:
 
     def destroy(self) -> str:
         """The route first: nobody is sent to an endpoint that is going."""
-        wanted = self._wanted()
+        wanted = Wanted(self.spec, self.type, self.compute, image="")
         found = self.client.find(wanted.name)
         had_route = remove_entry(self.settings.tts_processors_file, wanted.slug)
         if found:

@@ -17,6 +17,9 @@ PORT = 8000
 QUEUE_ARGS = "python -u -m yapit.workers.handlers.runpod"
 LOAD_BALANCER_ARGS = "python -u -m yapit.workers.handlers.local"
 HEALTH_PATH = "/ping"
+WORKER_LOOP_ENVIRONMENT = {"RUNPOD_LOG_LEVEL": "INFO", "RUNPOD_MIN_MEMORY_GB": "1"}
+"""Of RunPod's own loop (runpod 1.12.0): by default it writes all audio into the log, and a worker that finds less than
+4 GB of free memory ends itself at once, as the smallest CPU workers would."""
 MIN_TIMEOUT_MS = 5_000  # [DOCS]
 MAX_IDLE_TIMEOUT_S = 3_600  # [V2]
 
@@ -81,10 +84,10 @@ class Wanted:
 
     def _environment(self) -> dict[str, str]:
         env = {"ADAPTER_CLASS": self.spec.adapter_class}
-        if self.type == "load_balancer":
-            # both ports: with PORT_HEALTH left to its default the health check failed live (golden path 14)
-            env |= {"HOST": "0.0.0.0", "PORT": str(PORT), "PORT_HEALTH": str(PORT), "HEALTH_CHECK_PATH": HEALTH_PATH}
-        return env
+        if self.type == "queue":
+            return env | WORKER_LOOP_ENVIRONMENT
+        # both ports: with PORT_HEALTH left to its default the health check failed live (golden path 14)
+        return env | {"HOST": "0.0.0.0", "PORT": str(PORT), "PORT_HEALTH": str(PORT), "HEALTH_CHECK_PATH": HEALTH_PATH}
 
     def _hardware(self) -> Json:
         hardware = self.spec.runpod

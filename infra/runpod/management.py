@@ -13,6 +13,7 @@ import httpx
 from yapit.errors import DeploymentFailed
 
 Json = dict[str, Any]
+FLASHBOOT_ENDING = " -fb"  # [?] of a name: turned FlashBoot on in older APIs, and may be told by v2
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 
@@ -32,7 +33,8 @@ class ManagementClient:
 
     def find(self, name: str) -> Json | None:
         """The endpoint of that name. Names are not unique at RunPod: raises where there are several."""
-        found: list[Json] = [e for e in self._call("GET", "/serverless")["endpoints"] if e["name"] == name]
+        endpoints: list[Json] = self._call("GET", "/serverless")["endpoints"]
+        found = [endpoint for endpoint in endpoints if endpoint["name"].removesuffix(FLASHBOOT_ENDING) == name]
         if len(found) > 1:
             ids = ", ".join(endpoint["id"] for endpoint in found)
             raise DeploymentFailed(

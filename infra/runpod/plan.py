@@ -50,7 +50,7 @@ def plan(wanted: Wanted, found: Json | None) -> Plan:
             f"the endpoint {wanted.name} ({found['id']}) runs on no {family.upper()}, and RunPod does not change "
             "that: remove it with make destroy-runpod first, or deploy with the other COMPUTE"
         )
-    changes = {key: value for key, value in body.items() if not _holds(value, found.get(key))}
+    changes = {key: value for key, value in body.items() if key != "name" and not _holds(value, found.get(key))}
     lines = [line for key, value in changes.items() for line in _difference(key, found.get(key), value)]
     if "env" in changes:
         # a PATCH replaces all variables: those that somebody set by hand are to stay

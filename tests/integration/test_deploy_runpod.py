@@ -250,6 +250,16 @@ def test_without_a_registry_or_an_engine_nothing_is_created(
     assert endpoints(cloud) == []
 
 
+def test_removing_takes_neither_registry_nor_engine(as_runpod: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE", "x/y:1")
+    main(["deploy", "tone"])
+    monkeypatch.setenv("PATH", "")
+    for name in ("IMAGE", "IMAGE_REGISTRY"):
+        monkeypatch.setenv(name, "")
+    assert "is deleted" in main(["destroy", "tone"])
+    assert endpoints(as_runpod) == []
+
+
 @pytest.mark.usefixtures("as_runpod")
 def test_a_failed_build_creates_nothing(project: Project, cloud: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     make_engine(project.folder, "docker", fails="build")

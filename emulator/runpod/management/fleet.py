@@ -12,6 +12,7 @@ from emulator.engine.jobs import Attempt
 from emulator.engine.policy import PoolLimits
 from emulator.engine.pool import LogEntry
 from emulator.engine.worker import Worker, WorkerLost
+from emulator.runpod import facts
 from emulator.runpod.endpoint import EndpointType, QueueEndpoint
 from emulator.runpod.management import rules
 from emulator.runpod.management.account import timestamp
@@ -23,6 +24,7 @@ from yapit.function_spec import FunctionSpec
 
 Resource = dict[str, Any]
 ADAPTER_CLASS = "ADAPTER_CLASS"
+MAX_KNOWN_WORKERS = 1_000
 _FAILED = ("failed to start", "lost")
 
 
@@ -83,7 +85,7 @@ class EndpointFleet:
 
     def log(self, endpoint_id: str, worker_id: str) -> list[LogLine]:
         """What a worker did and, if it died, its last words. Raises `Problem` where it never was."""
-        if worker_id not in self._versions[endpoint_id]:
+        if worker_id not in self._versions.get(endpoint_id, {}):
             raise not_found("worker", worker_id)
         entries = [entry for entry in self._endpoints[endpoint_id].pool.log if entry.worker_id == worker_id]
         return [line for entry in entries for line in _lines(entry, round(self._zero_s + entry.at_s, 6))]
@@ -91,7 +93,7 @@ class EndpointFleet:
     def _make_worker(self, endpoint_id: str, worker_id: str) -> Worker:
         endpoint = self._deployed[endpoint_id]
         settings = endpoint["settings"]
-        self._versions[endpoint_id][worker_id] = endpoint["version"]
+        self._note_version(endpoint_id, worker_id, endpoint["version"])
         spec = self._spec(settings)
         if spec is None:
             known = ", ".join(self._by_adapter)
@@ -100,6 +102,14 @@ class EndpointFleet:
                 f"{settings['env'].get(ADAPTER_CLASS)!r}, and there is {known}"
             )
         return self._endpoints.worker_maker(endpoint_id, spec, EndpointType(settings["type"]))(worker_id)
+
+    def _note_version(self, endpoint_id: str, worker_id: str, version: int) -> None:
+        """Of workers that are there, or that the pool's log still knows."""
+        pool, versions = self._endpoints[endpoint_id].pool, self._versions[endpoint_id]
+        if len(versions) >= MAX_KNOWN_WORKERS:
+            known = {*pool.states(), *(entry.worker_id for entry in pool.log)}
+            self._versions[endpoint_id] = versions = {w: v for w, v in versions.items() if w in known}
+        versions[worker_id] = version
 
     def _spec(self, settings: Resource) -> FunctionSpec | None:
         return self._by_adapter.get(settings["env"].get(ADAPTER_CLASS, ""))
@@ -115,8 +125,9 @@ class EndpointFleet:
 
     def _set_timeout(self, endpoint: Resource) -> None:
         served, timeout_ms = self._endpoints[endpoint["id"]], endpoint["settings"]["timeout"]
-        if isinstance(served, QueueEndpoint) and timeout_ms:
-            served.execution_timeout_ms = timeout_ms
+        if isinstance(served, QueueEndpoint):
+            shortest_ms, _ = facts.EXECUTION_TIMEOUT_RANGE_MS
+            served.execution_timeout_ms = max(shortest_ms, timeout_ms) if timeout_ms else facts.EXECUTION_TIMEOUT_MS
 
 
 class UnstartableWorker:

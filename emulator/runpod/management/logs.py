@@ -53,7 +53,10 @@ async def _events(
     seen: int, source: str | None, read: Callable[[], list[LogLine]], clock: Clock
 ) -> AsyncGenerator[bytes, None]:
     while True:
-        lines = read()
+        try:
+            lines = read()
+        except Problem:
+            return  # its endpoint was deleted
         for line in lines[seen:]:
             if source in (None, line.source):
                 yield line.event

@@ -250,7 +250,13 @@ async def test_another_function_is_served_after_a_patch(api: Api) -> None:
 async def test_the_endpoints_timeout_is_that_of_jobs_without_one(api: Api) -> None:
     endpoint_id = (await api.create(timeout=7_000))["id"]
     endpoint = api.emulator.endpoints[endpoint_id]
-    assert endpoint.submit(SPEAK, is_sync=False).execution_timeout_s == 7.0  # type: ignore[attr-defined]
+
+    def timeout_s() -> float:
+        return endpoint.submit(SPEAK, is_sync=False).execution_timeout_s  # type: ignore[attr-defined,no-any-return]
+
+    assert timeout_s() == 7.0
+    await api.call("PATCH", f"/serverless/{endpoint_id}", {"timeout": 0})
+    assert timeout_s() == 600.0
 
 
 async def test_the_quota_bounds_all_endpoints_together() -> None:

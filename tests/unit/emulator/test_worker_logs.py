@@ -90,3 +90,12 @@ def test_a_request_that_makes_no_sense_is_refused(client: httpx.Client, query: s
 def test_a_worker_that_never_was_has_no_log(client: httpx.Client) -> None:
     endpoint_id, _ = deployed(client)
     assert client.get(f"/serverless/{endpoint_id}/workers/worker-99/logs").status_code == 404
+
+
+def test_the_log_of_an_endpoint_that_is_deleted_ends(client: httpx.Client) -> None:
+    endpoint_id, worker = deployed(client)
+    with client.stream("GET", f"/serverless/{endpoint_id}/workers/{worker}/logs") as response:
+        lines = events(response)
+        next(lines)
+        client.delete(f"/serverless/{endpoint_id}")
+        assert list(lines)[-1]["line"].split(" ")[1] == worker

@@ -59,6 +59,7 @@ def test_no_answer_is_told() -> None:
 
 def test_an_endpoint_is_found_by_its_name_if_it_is_the_only_one() -> None:
     endpoints = [{"id": "1", "name": "a"}, {"id": "2", "name": "b"}, {"id": "3", "name": "b"}]
+    endpoints.append({"id": "4", "name": "d -fb"})
 
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -66,6 +67,7 @@ def test_an_endpoint_is_found_by_its_name_if_it_is_the_only_one() -> None:
 
     with client(answer) as api:
         assert api.find("a") == endpoints[0]
+        assert api.find("d") == endpoints[3]
         assert api.find("c") is None
         with pytest.raises(DeploymentFailed, match=r"2 endpoints are called 'b' \(2, 3\)"):
             api.find("b")

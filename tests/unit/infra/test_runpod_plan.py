@@ -33,7 +33,11 @@ def test_a_queue_endpoint_says_everything_that_has_a_default_there() -> None:
         "image": "ghcr.io/me/yapit-tone:1",
         "args": "python -u -m yapit.workers.handlers.runpod",
         "disk": 20,
-        "env": {"ADAPTER_CLASS": "functions.tone.adapter.Tone"},
+        "env": {
+            "ADAPTER_CLASS": "functions.tone.adapter.Tone",
+            "RUNPOD_LOG_LEVEL": "INFO",
+            "RUNPOD_MIN_MEMORY_GB": "1",
+        },
         "ports": [],
         "cpu": [{"id": "cpu5c", "vcpuCount": 2}],
         "workers": {"min": 0, "max": 2, "idleTimeout": 60},
@@ -97,7 +101,7 @@ def test_only_what_differs_is_changed() -> None:
 def test_variables_set_by_hand_stay_and_are_not_told() -> None:
     env = {"HF_TOKEN": "hf_secret", "ADAPTER_CLASS": "functions.old.adapter.Old"}
     planned = plan(QUEUE, found(QUEUE, env=env))
-    assert planned.changes == {"env": {"HF_TOKEN": "hf_secret", "ADAPTER_CLASS": "functions.tone.adapter.Tone"}}
+    assert planned.changes == {"env": {"HF_TOKEN": "hf_secret", **QUEUE.body()["env"]}}
     assert "hf_secret" not in str(planned)
     assert plan(QUEUE, found(QUEUE, env={**QUEUE.body()["env"], "HF_TOKEN": "x"})).changes == {}
 
