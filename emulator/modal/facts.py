@@ -1,8 +1,7 @@
 """What Modal does, each number with where it is known from. Marks: [SDK] modal 1.6.4, [M] measured with that SDK
 against a prototype, [DOCS] its documentation, [?] not verified: correct it here after one try with a real account."""
 
-from emulator.modal.protocol import rpc_names
-from emulator.operations import Operation
+from emulator.modal.operations import OPERATIONS as OPERATIONS
 
 SDK_VERSION = "1.6.4"  # the release whose messages and behaviour these facts were read from
 
@@ -51,34 +50,3 @@ IMAGE_BUILDER_VERSION = "2025.06"  # [SDK] the newest stable one that 1.6.4 know
 WORKDIR = "/root"  # [DOCS] where containers run, and where code is mounted
 
 TOKEN_ID, PROXY_KEY = "ak-emulator", "wk-emulator"  # ours, in the form of Modal's
-
-IMPLEMENTED = (
-    "AttemptAwait",
-    "AttemptRetry",
-    "AttemptStart",
-    "AuthTokenGet",
-    "BlobCreate",
-    "BlobGet",
-    "ClassGet",
-    "ClientHello",
-    "FunctionBindParams",
-    "FunctionCallCancel",
-    "FunctionCallFromId",
-    "FunctionCallGetDataOut",
-    "FunctionFinishInputs",
-    "FunctionGet",
-    "FunctionGetById",
-    "FunctionGetCurrentStats",
-    "FunctionGetOutputs",
-    "FunctionGetSchedulingParams",
-    "FunctionMap",
-    "FunctionPutInputs",
-    "FunctionRetryInputs",
-    "FunctionUpdateSchedulingParams",
-    "MapAwait",
-    "MapCheckInputs",
-    "MapStartOrContinue",
-)
-
-OPERATIONS = tuple(Operation(name, "[SDK]", is_here=name in IMPLEMENTED) for name in rpc_names())
-"""Every RPC of Modal's control plane, and whether it is here; the rest answers UNIMPLEMENTED."""

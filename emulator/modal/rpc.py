@@ -89,6 +89,10 @@ class RpcServer:
         """The names of the RPCs that were called, in order."""
         self._server: Server | None = None
 
+    @property
+    def implemented(self) -> set[str]:
+        return set(self._handlers)
+
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Serve on a TCP socket, port 0 being any free one; its URL."""
         listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named

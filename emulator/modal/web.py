@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -24,6 +25,8 @@ from emulator.modal.limits import OverLimit
 from emulator.modal.registry import Function, Registry
 from emulator.modal.web_exchange import WebExchange
 from emulator.modal.web_request import WebRequest
+
+logger = logging.getLogger(__name__)
 
 PATH = "/modal/web"
 _SCOPE = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers", "client")
@@ -62,7 +65,9 @@ class Web:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise RuntimeError(f"the emulator's web endpoints do not speak {scope['type']}")
+            logger.error("the emulator's web endpoints do not speak %s", scope["type"])
+            await send({"type": "websocket.close", "code": 1011, "reason": "not implemented by the emulator"})
+            return
         answer = self._refusal(scope) or self._call(scope)
         if isinstance(answer, Response):
             await answer(scope, receive, send)

@@ -1,0 +1,86 @@
+"""What of Modal's API is here: `OPERATIONS`, from every RPC that the messages in `modal_proto` name."""
+
+from __future__ import annotations
+
+from emulator.modal.protocol import rpc_names
+from emulator.operations import Operation
+
+RPCS = {
+    "AppClientDisconnect": "",
+    "AppCountLogs": "",
+    "AppCreate": "`modal deploy`, not `modal run`",
+    "AppFetchLogs": "",
+    "AppGetByDeploymentName": "",
+    "AppGetLayout": "",
+    "AppGetLifecycle": "",
+    "AppGetLogs": "",
+    "AppGetOrCreate": "",
+    "AppHeartbeat": "",
+    "AppList": "",
+    "AppPublish": "no rollbacks",
+    "AppStop": "",
+    "AttemptAwait": "",
+    "AttemptRetry": "",
+    "AttemptStart": "the input plane is the same server in every region",
+    "AuthTokenGet": "",
+    "BlobCreate": "up to 256 MiB, in one part; the SDK wants the emulator at an IP address or localhost",
+    "BlobGet": "",
+    "ClassCreate": "",
+    "ClassGet": "",
+    "ClientHello": "",
+    "ContainerCheckpoint": "the process goes on as if restored: no snapshot",
+    "ContainerHeartbeat": "",
+    "ContainerHello": "",
+    "ContainerStop": "",
+    "EnvironmentGetOrCreate": "one environment",
+    "FunctionBindParams": "CPU, memory, GPU, secrets and volumes of `with_options` change nothing",
+    "FunctionCallCancel": "words of the error [?]",
+    "FunctionCallFromId": "",
+    "FunctionCallGetDataIn": "",
+    "FunctionCallGetDataOut": "",
+    "FunctionCallPutDataOut": "",
+    "FunctionCreate": "",
+    "FunctionFinishInputs": "",
+    "FunctionGet": "",
+    "FunctionGetById": "",
+    "FunctionGetCurrentStats": "",
+    "FunctionGetDynamicConcurrency": "",
+    "FunctionGetInputs": "",
+    "FunctionGetOutputs": "how long outputs are kept that nobody fetched [?]",
+    "FunctionGetSchedulingParams": "",
+    "FunctionMap": "limits of queued inputs; of inputs per second only where `ModalLimits` say so",
+    "FunctionPrecreate": "",
+    "FunctionPutInputs": "",
+    "FunctionPutOutputs": "",
+    "FunctionRetryInputs": "",
+    "FunctionUpdateSchedulingParams": "",
+    "ImageGetOrCreate": "nothing is built: containers run in the emulator's own environment",
+    "MapAwait": "",
+    "MapCheckInputs": "no input is lost for good",
+    "MapStartOrContinue": "",
+    "MountBatchedCheckExistence": "",
+    "MountGetOrCreate": "",
+    "MountPutFile": "",
+    "SecretGetOrCreate": "",
+    "TaskList": "",
+    "TaskResult": "",
+    "VolumeCommit": "",
+    "VolumeGetOrCreate": "not mounted",
+}
+"""Those that are answered, and where they fall short. The rest answers UNIMPLEMENTED."""
+
+OVER_HTTP = (
+    Operation("PUT|GET /modal/blobs/{blob}", "[SDK]"),
+    Operation("web endpoints: /modal/web/{label}/…", "[DOCS]", gaps="a path here, a host name of its own at Modal"),
+    Operation("web endpoints: proxy authentication", "[DOCS]", gaps="body of a 401 [?]"),
+    Operation("web endpoints: 303 to a result after 150 s", "[DOCS]", gaps="on a POST in 2026 [?]"),
+    Operation("web endpoints: 429 over a limit", "[DOCS]"),
+    Operation("web endpoints: WebSocket", "[DOCS]", is_here=False),
+    Operation("web endpoints: `modal.parameter` as a query", "[DOCS]", is_here=False),
+    Operation("payloads in pickle", "[SDK]", is_here=False, gaps="only CBOR is offered: a pickle could run code here"),
+)
+
+OPERATIONS = (
+    *(Operation(name, "[SDK]", is_here=name in RPCS, gaps=RPCS.get(name, "")) for name in rpc_names()),
+    *OVER_HTTP,
+)
