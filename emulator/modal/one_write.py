@@ -33,15 +33,25 @@ class OneWriteTransport:
 
 
 class OneWrite(asyncio.Protocol):
-    """In front of `protocol`, whose transport writes once per turn."""
+    """In front of `protocol`, whose transport writes once per turn. While it is connected it is among `connections`."""
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        self._protocol = protocol
+    def __init__(self, protocol: asyncio.Protocol, connections: set[OneWrite]) -> None:
+        self._protocol, self._connections = protocol, connections
         self.data_received = protocol.data_received  # type: ignore[method-assign]
         self.eof_received = protocol.eof_received  # type: ignore[method-assign]
-        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
         self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
         self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+        self._transport: OneWriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._protocol.connection_made(OneWriteTransport(transport))  # type: ignore[arg-type]
+        self._transport = OneWriteTransport(transport)  # type: ignore[arg-type]
+        self._connections.add(self)
+        self._protocol.connection_made(self._transport)  # type: ignore[arg-type]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard(self)
+        self._protocol.connection_lost(error)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()

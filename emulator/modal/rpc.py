@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +87,7 @@ class RpcServer:
         self._answers = Answers(clock)
         self.log: deque[str] = deque(maxlen=MAX_LOG_ENTRIES)
         """The names of the RPCs that were called, in order."""
-        self._server: Server | None = None
+        self._server: _Server | None = None
 
     @property
     def implemented(self) -> set[str]:
@@ -110,13 +110,15 @@ class RpcServer:
         if self._server is not None:
             server, self._server = self._server, None
             server.close()
-            with suppress(TimeoutError):  # from Python 3.12 on it waits for the clients to close their connections
+            for connection in [*server.connections]:
+                connection.close()
+            with suppress(TimeoutError):  # from Python 3.12 on it waits for the connections to be closed
                 await asyncio.wait_for(server.wait_closed(), SHUTDOWN_GRACE_S)
 
     def _make(self) -> Server:
         if self._server is not None:
             raise RuntimeError("this server listens already")
-        self._server = _Server([self], codec=ProtoCodec(), status_details_codec=StatusDetails())
+        self._server = _Server([self])
         return self._server
 
     def __mapping__(self) -> dict[str, Handler]:
@@ -179,8 +181,14 @@ class RpcServer:
 
 
 class _Server(Server):
+    """grpclib's server closes no connection: it leaves that to the clients."""
+
+    def __init__(self, handlers: Collection[Any]) -> None:
+        super().__init__(handlers, codec=ProtoCodec(), status_details_codec=StatusDetails())
+        self.connections: set[OneWrite] = set()
+
     def _protocol_factory(self) -> Any:
-        return OneWrite(super()._protocol_factory())
+        return OneWrite(super()._protocol_factory(), self.connections)
 
 
 async def _send_all(stream: Stream[Any, Any], messages: AsyncIterator[Any]) -> None:

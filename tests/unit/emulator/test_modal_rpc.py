@@ -113,6 +113,20 @@ async def _hello(_request: Empty, _: Caller) -> api_pb2.ClientHelloResponse:
     return api_pb2.ClientHelloResponse()
 
 
+async def test_a_server_that_closes_leaves_no_connection_open() -> None:
+    server = RpcServer(
+        {"ClientHello": _hello}, authorise=lambda _name, _caller: None, clock=VirtualClock(), faults=Faults()
+    )
+    address = urlsplit(await server.listen())
+    channel = Channel(address.hostname, address.port, codec=ProtoCodec())
+    stub = api_grpc.ModalClientStub(channel)
+    await stub.ClientHello(Empty())
+    await server.close()
+    with pytest.raises(OSError, match="Connect call failed"):
+        await stub.ClientHello(Empty())
+    channel.close()
+
+
 class Wire:
     """A transport that notes what is written."""
 
