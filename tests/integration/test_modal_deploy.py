@@ -1,4 +1,7 @@
-"""`make deploy-modal TARGET=emulator`: through Modal's own CLI, into containers that run Modal's own runtime."""
+"""`make deploy-modal TARGET=emulator`: through Modal's own CLI, into containers that run Modal's own runtime.
+
+tests/e2e/test_modal_docs.py deploys as a newcomer does; `make test-deploy` deploys every function.
+"""
 
 from __future__ import annotations
 
@@ -78,32 +81,22 @@ def run(command: str, function: str) -> str:
     return main([command, function, "--target", "emulator"])
 
 
-LIGHT = "espeak"
-
-
-@pytest.mark.parametrize("root", [FUNCTIONS], ids=["functions"])
-def test_a_function_is_deployed_and_heard_and_destroyed(place: Place) -> None:
-    assert f"create the app yapit-{LIGHT}" in run("plan", LIGHT)
-    said = run("deploy", LIGHT)
-    assert "s of audio in" in said
-    assert said.endswith(f"{LIGHT}-modal is written")
-    assert [route["slug"] for route in place.routes()] == [f"{LIGHT}-modal"]
-    assert f"deploy the app yapit-{LIGHT} again: its ids stay" in run("plan", LIGHT)
-    assert run("destroy", LIGHT) == f"the app yapit-{LIGHT} is stopped; its route is removed"
-    assert run("destroy", LIGHT) == f"there was no app yapit-{LIGHT}; it had no route"
-    assert place.routes() == []
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("root", [FUNCTIONS], ids=["functions"])
 @pytest.mark.parametrize("name", DEFAULT)
-def test_every_function_is_deployed_and_heard_and_keeps_its_ids_when_it_is_deployed_again(
-    place: Place, name: str
-) -> None:
-    assert "s of audio in" in run("deploy", name)
+def test_every_function_is_deployed_and_heard_and_deployed_again_and_destroyed(place: Place, name: str) -> None:
+    assert f"create the app yapit-{name}" in run("plan", name)
+    said = run("deploy", name)
+    assert "s of audio in" in said
+    assert said.endswith(f"{name}-modal is written")
     before = place.ids(name)
+    assert f"deploy the app yapit-{name} again: its ids stay" in run("plan", name)
     assert run("deploy", name).endswith(f"{name}-modal was there")
     assert place.ids(name) == before
+    assert [route["slug"] for route in place.routes()] == [f"{name}-modal"]
+    assert run("destroy", name) == f"the app yapit-{name} is stopped; its route is removed"
+    assert run("destroy", name) == f"there was no app yapit-{name}; it had no route"
+    assert place.routes() == []
 
 
 CRASHING = """
@@ -167,7 +160,7 @@ secrets = [{{ name = "hf", keys = ["HF_TOKEN"] }}]
 """
 
 
-@pytest.mark.parametrize("snapshot", ["memory", "gpu"])
+@pytest.mark.parametrize("snapshot", ["gpu", pytest.param("memory", marks=pytest.mark.slow)])
 def test_what_the_spec_says_is_what_modal_is_asked_for(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: str
 ) -> None:
