@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import httpx
 import pytest
@@ -18,6 +19,16 @@ KEY = {"Authorization": "Bearer emulator"}
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return make_clone(tmp_path_factory.mktemp("clone"))
+
+
+def is_ready_again(clone: Clone) -> bool:
+    """Whether `hibari-runpod` leads to an endpoint that is there: its route removed, the emulator's own."""
+    give_up_at = time.monotonic() + 30
+    while time.monotonic() < give_up_at:
+        models = httpx.get(f"http://127.0.0.1:{clone.gateway_port}/readyz", timeout=20).json()["models"]
+        if models["hibari-runpod"]:
+            return True
+    return False
 
 
 @pytest.mark.timeout(300)
@@ -40,6 +51,7 @@ def test_deployed_as_the_first_command_heard_and_removed(clone: Clone) -> None:
         assert api.get(f"/{endpoint_id}/health").json()["jobs"]["completed"] == 2
         assert f"({endpoint_id}) is deleted; its route is removed" in clone.shell(DESTROY)
         assert api.get(f"/{endpoint_id}/health").status_code == 404
+        assert is_ready_again(clone), "the gateway that runs did not follow"
     assert routes.read_text() == committed
 
 

@@ -100,7 +100,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 @contextmanager
 def emulating(project: Project, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Iterator[httpx.Client]:
     """An emulator at `EMULATOR_PORT`; a client of its management API."""
-    with serve(lambda _: Server(Emulator(project.functions, api_key=API_KEY, **options))) as (url, _):
+
+    def make_server(url: str) -> Server:
+        return Server(Emulator(project.functions, api_key=API_KEY, base_url=url, **options))
+
+    with serve(make_server) as (url, _):
         monkeypatch.setenv("EMULATOR_PORT", url.rpartition(":")[2])
         headers = {"Authorization": f"Bearer {API_KEY}"}
         with httpx.Client(base_url=f"{url}/v2", headers=headers) as client:
@@ -193,6 +197,23 @@ def test_a_changed_function_is_a_release_of_the_same_endpoint(project: Project, 
     assert (after["id"], after["workers"]["max"]) == (before["id"], 4)
     assert len(cloud.get(f"/serverless/{after['id']}/releases").json()["releases"]) == 2
     assert read_entries(project.routes_file)[-1] == put_by_hand
+
+
+def test_workers_that_are_processes_serve_what_is_deployed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # where the tests' adapters are
+    with emulating(project, monkeypatch, workers="process") as cloud:
+        assert "0.8 s of audio" in main(["deploy", "tone", "--target", "emulator"])
+        (endpoint,) = endpoints(cloud)
+        (worker,) = cloud.get(f"/serverless/{endpoint['id']}/workers").json()["workers"]
+        assert worker["status"] in ("RUNNING", "IDLE")
+
+
+def test_gpus_are_those_of_the_spec(project: Project, cloud: httpx.Client) -> None:
+    pyproject = project.functions / "tone" / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + '[tool.yapit.function.runpod]\ngpu_pools = ["AMPERE_24", "ADA_24"]\n')
+    main(["deploy", "tone", "--target", "emulator"])
+    assert endpoints(cloud)[0]["gpu"]["pools"] == ["AMPERE_24", "ADA_24"]
+    assert "runs on no CPU" in refused("deploy", "tone", "--target", "emulator", "--compute", "cpu")
 
 
 def test_images_are_built_pushed_and_pulled_with_credentials(

@@ -9,12 +9,10 @@ DEFAULT_FLASHBOOT = "OFF"  # [V2] [LIVE]
 DEFAULT_MIN_WORKERS, DEFAULT_MAX_WORKERS = 0, 3  # [V2]
 DEFAULT_IDLE_TIMEOUT_S = 10  # [V2]; the console's is 5 [DOCS]
 DEFAULT_DISK_GB = 20  # [?]
-DEFAULT_MAX_WORKERS_QUOTA = 5  # [DOCS] of all endpoints of an account together, below a balance of $100
 
 QUOTA_STATUS = 400  # [?]
 QUOTA_DETAIL = "max workers across all endpoints must not exceed your workers quota ({quota})"  # [?]
 UNKNOWN_REFERENCE_STATUS = 400  # [?] of a registry or network volume that is not there
-TEMPLATE_IN_USE_STATUS = 400  # [?]
 
 RATE_POLICY = {"minute": (60, 60), "hour": (3_000, 3_600), "day": (50_000, 86_400)}  # [V2] example: requests, seconds
 
