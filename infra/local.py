@@ -47,7 +47,7 @@ _PROCESSORS = "yapit.gateway.processors.tts"
 
 def emulator_routes(committed: list[Entry], specs: dict[str, FunctionSpec], port: int) -> list[Entry]:
     """The committed routes with local workers at `port`, and for every function those that are not there: one to its
-    plain HTTP worker, one through RunPod's API, one through Modal's."""
+    plain HTTP worker, two through RunPod's queue and load balancer, one through Modal's."""
     base = f"http://127.0.0.1:{port}/workers"
     default = f"http://127.0.0.1:{EMULATOR_PORT}/workers"
     routes = [
@@ -58,11 +58,13 @@ def emulator_routes(committed: list[Entry], specs: dict[str, FunctionSpec], port
     for name, spec in specs.items():
         local = {"slug": name, "processor": f"{_PROCESSORS}.local.LocalProcessor", "worker_url": f"{base}/{name}"}
         runpod = {"slug": f"{name}-runpod", "function": name, "processor": f"{_PROCESSORS}.runpod.RunpodProcessor"}
+        balanced = {**runpod, "slug": f"{name}-runpod-lb"}
         shared = shared_fields(name, committed)
         modal = {"slug": f"{name}-modal", "function": name, "processor": f"{_PROCESSORS}.modal.ModalProcessor"}
         made = [
             local,
             {**runpod, "runpod_endpoint_id": name, **shared},
+            {**balanced, "runpod_endpoint_id": f"{name}-lb", "endpoint_type": "load_balancer", **shared},
             {**modal, "modal_app": spec.deployment_name, "modal_class": MODAL_CLASS, **shared},
         ]
         routes += [route for route in made if route["slug"] not in taken]
@@ -172,6 +174,7 @@ def emulate(ports: Ports) -> None:
             f"""
 gateway   {url}/v1   (docs at {url}/docs)
 RunPod    http://127.0.0.1:{ports.emulator}/v2/<endpoint>   API key: {EMULATOR_API_KEY}
+          http://127.0.0.1:{ports.emulator}/lb/<endpoint>   its load balancers
 Modal     http://127.0.0.1:{ports.modal} (gRPC)   token: {EMULATOR_MODAL_TOKEN_ID}, {EMULATOR_API_KEY}
           http://127.0.0.1:{ports.emulator}/modal/web/<label>   proxy token: {EMULATOR_MODAL_KEY}, {EMULATOR_API_KEY}
 workers   http://127.0.0.1:{ports.emulator}/workers/<function>

@@ -123,7 +123,11 @@ OPERATIONS = (
     Operation("POST /v2/{id}/job-done/{worker}/{job}", "[SDK] [RUN]", gaps="limit of an output [?]"),
     Operation("POST /v2/{id}/job-stream/{worker}/{job}", "[SDK] [RUN]"),
     Operation("GET /v2/{id}/ping/{worker}", "[SDK] [RUN]"),
-    Operation("load balancing: any method and path", "[DOCS] [LIVE 14]", gaps="the edge's own answers [?]"),
+    Operation(
+        "load balancing: any method and path",
+        "[DOCS] [LIVE 14]",
+        gaps="the edge's own answers [?]; a worker process answers once it has the whole request",
+    ),
     Operation("load balancing: /ping, 200, 204 or removed", "[DOCS]", gaps="intervals [?]; HEALTH_CHECK_PATH is /ping"),
     Operation("load balancing: X-Runpod-Worker-Id in answers", "[LIVE]", gaps="in requests it is a wish"),
     Operation("load balancing: X-Runpod-Worker-Id: strict …", "[LIVE]", is_here=False),

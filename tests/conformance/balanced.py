@@ -9,8 +9,8 @@ import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.engine.clock import VirtualClock
 from emulator.engine.faults import Faults
@@ -63,6 +63,7 @@ class Balanced:
             Route("/ping", self._ping),
             Route("/echo/{rest:path}", _echo, methods=["GET", "POST", "PUT", "DELETE"]),
             Route("/held", self._held),
+            Mount("/parrot", _parrot),
             Route("/large", _large),
             Route("/raises", _raise),
         ]
@@ -98,10 +99,11 @@ class Call:
         query: str = "",
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
+        has_more: bool = False,
     ) -> None:
         self.sent: list[Message] = []
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._inbox.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        self.upload(body, has_more=has_more)
         given = {"host": HOST, "authorization": f"Bearer {KEY}", **(headers or {})}
         scope = {
             "type": "http",
@@ -117,6 +119,9 @@ class Call:
 
     async def _send(self, message: Message) -> None:
         self.sent.append(message)
+
+    def upload(self, body: bytes, *, has_more: bool = False) -> None:
+        self._inbox.put_nowait({"type": "http.request", "body": body, "more_body": has_more})
 
     def leave(self) -> None:
         self._inbox.put_nowait({"type": "http.disconnect"})
@@ -146,6 +151,16 @@ async def _echo(request: Request) -> Response:
         status_code=201,
         headers={"X-Custom": "back"},
     )
+
+
+async def _parrot(_: Scope, receive: Receive, send: Send) -> None:
+    """Says each part of the body as it comes."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    has_more = True
+    while has_more:
+        part = await receive()
+        has_more = part["more_body"]
+        await send({"type": "http.response.body", "body": part["body"], "more_body": has_more})
 
 
 async def _large(_: Request) -> Response:

@@ -91,6 +91,14 @@ async def test_an_answer_streams_through_as_it_is_made(balanced: Balanced) -> No
     assert (call.body, call.is_complete) == (b"firstsecond", True)
 
 
+async def test_a_request_streams_through_as_it_comes(balanced: Balanced) -> None:
+    call = await settled(balanced, Call(balanced.app, "/parrot/", method="POST", body=b"Hello", has_more=True))
+    assert (call.body, call.is_complete) == (b"Hello", False)
+    call.upload(b" there.")
+    await call.task
+    assert (call.body, call.is_complete) == (b"Hello there.", True)
+
+
 async def test_whoever_leaves_stops_the_work(balanced: Balanced) -> None:
     call = await settled(balanced, Call(balanced.app, "/held", query="name=left"))
     call.leave()

@@ -29,12 +29,18 @@ def by_slug(committed: list[dict[str, object]], port: int = 8900) -> dict[str, d
 
 def test_every_function_is_there_over_http_and_through_each_providers_api() -> None:
     routes = by_slug([TONE], port=1234)
-    assert list(routes) == ["tone", "gated", "gated-runpod", "gated-modal", "tone-runpod", "tone-modal"]
+    assert list(routes) == [
+        "tone",
+        *(f"gated{suffix}" for suffix in ("", "-runpod", "-runpod-lb", "-modal")),
+        *("tone-runpod", "tone-runpod-lb", "tone-modal"),
+    ]
     assert routes["tone"] == {**TONE, "worker_url": "http://127.0.0.1:1234/workers/tone"}
     assert routes["gated"]["worker_url"] == "http://127.0.0.1:1234/workers/gated"
     assert routes["tone-runpod"]["runpod_endpoint_id"] == "tone"
     assert (routes["tone-modal"]["modal_app"], routes["tone-modal"]["modal_class"]) == ("yapit-tone", "TTS")
-    for way in ("tone-runpod", "tone-modal"):
+    balanced = routes["tone-runpod-lb"]
+    assert (balanced["runpod_endpoint_id"], balanced["endpoint_type"]) == ("tone-lb", "load_balancer")
+    for way in ("tone-runpod", "tone-runpod-lb", "tone-modal"):
         assert routes[way]["voice_aliases"] == {"alloy": "sine"}
         assert "aliases" not in routes[way]
 
@@ -45,7 +51,11 @@ def test_a_deployed_endpoints_route_stands_in_for_the_one_made_up() -> None:
 
 def test_a_name_that_is_an_alias_already_is_left_alone() -> None:
     routes = by_slug([{**TONE, "aliases": ["tone-runpod"]}])
-    assert list(routes) == ["tone", "gated", "gated-runpod", "gated-modal", "tone-modal"]
+    assert list(routes) == [
+        "tone",
+        *(f"gated{suffix}" for suffix in ("", "-runpod", "-runpod-lb", "-modal")),
+        *("tone-runpod-lb", "tone-modal"),
+    ]
 
 
 def test_the_effective_file_follows_the_committed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
