@@ -22,8 +22,8 @@ from multidict import MultiDict
 from emulator.engine.clock import Clock, sleep
 from emulator.engine.faults import Effect, Faults
 from emulator.modal.idempotency import Answers
-from emulator.modal.one_write import OneWrite
 from emulator.modal.protocol import StatusDetails, rpcs, service
+from emulator.modal.server_connection import ServerConnection
 
 logger = logging.getLogger(__name__)
 
@@ -181,14 +181,14 @@ class RpcServer:
 
 
 class _Server(Server):
-    """grpclib's server closes no connection: it leaves that to the clients."""
+    """grpclib's, which closes no connection by itself: it leaves that to the clients."""
 
     def __init__(self, handlers: Collection[Any]) -> None:
         super().__init__(handlers, codec=ProtoCodec(), status_details_codec=StatusDetails())
-        self.connections: set[OneWrite] = set()
+        self.connections: set[ServerConnection] = set()
 
     def _protocol_factory(self) -> Any:
-        return OneWrite(super()._protocol_factory(), self.connections)
+        return ServerConnection(super()._protocol_factory(), self.connections)
 
 
 async def _send_all(stream: Stream[Any, Any], messages: AsyncIterator[Any]) -> None:

@@ -18,8 +18,8 @@ from modal_proto import api_grpc, api_pb2
 
 from emulator.engine.clock import VirtualClock
 from emulator.engine.faults import Effect, FaultRule, Faults
-from emulator.modal.one_write import OneWriteTransport
 from emulator.modal.rpc import Caller, Once, RpcServer
+from emulator.modal.server_connection import OneWriteTransport
 
 
 @asynccontextmanager
@@ -45,6 +45,21 @@ async def test_an_rpc_that_takes_longer_than_its_deadline_is_cancelled() -> None
         with pytest.raises((GRPCError, asyncio.TimeoutError)):
             await stub.ClientHello(Empty(), timeout=0.05)
         await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_rpcs_that_are_held_do_not_hold_up_others() -> None:
+    release = asyncio.Event()
+
+    async def hold(_request: api_pb2.FunctionGetOutputsRequest, _caller: Caller) -> api_pb2.FunctionGetOutputsResponse:
+        await release.wait()
+        return api_pb2.FunctionGetOutputsResponse()
+
+    async with serving(FunctionGetOutputs=hold, ClientHello=_hello) as stub:
+        await stub.ClientHello(Empty())  # the connection is there, and its settings known
+        polls = [asyncio.create_task(stub.FunctionGetOutputs(api_pb2.FunctionGetOutputsRequest())) for _ in range(300)]
+        await asyncio.wait_for(stub.ClientHello(Empty()), 10)
+        release.set()
+        assert len(await asyncio.gather(*polls)) == 300
 
 
 async def test_a_client_that_leaves_ends_its_stream() -> None:

@@ -1,10 +1,19 @@
-"""What a connection sends in one turn of the event loop, in one write: grpclib writes headers, message and trailers of
-each answer by themselves, and each write wakes the client."""
+"""Connections of the gRPC server, as grpclib does not let one set them up.
+
+What a connection sends in one turn of the event loop is one write: grpclib writes headers, message and trailers of each
+answer by themselves, and each write wakes the client. And a client may have as many RPCs open as it likes: each call
+that it waits for holds one, and with h2's limit of 100 the next, such as a cancellation, would wait for one of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
+
+from grpclib.protocol import H2Protocol
+from h2.settings import SettingCodes
+
+MAX_STREAMS = 10_000
 
 
 class OneWriteTransport:
@@ -32,10 +41,10 @@ class OneWriteTransport:
             self._transport.write(data)
 
 
-class OneWrite(asyncio.Protocol):
-    """In front of `protocol`, whose transport writes once per turn. While it is connected it is among `connections`."""
+class ServerConnection(asyncio.Protocol):
+    """In front of grpclib's own. While it is connected it is among `connections`."""
 
-    def __init__(self, protocol: asyncio.Protocol, connections: set[OneWrite]) -> None:
+    def __init__(self, protocol: H2Protocol, connections: set[ServerConnection]) -> None:
         self._protocol, self._connections = protocol, connections
         self.data_received = protocol.data_received  # type: ignore[method-assign]
         self.eof_received = protocol.eof_received  # type: ignore[method-assign]
@@ -47,6 +56,8 @@ class OneWrite(asyncio.Protocol):
         self._transport = OneWriteTransport(transport)  # type: ignore[arg-type]
         self._connections.add(self)
         self._protocol.connection_made(self._transport)  # type: ignore[arg-type]
+        self._protocol.connection._connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS})
+        self._protocol.connection.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
