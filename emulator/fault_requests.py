@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import pydantic
@@ -40,7 +41,7 @@ class _Rules(pydantic.BaseModel):
 
 
 class FaultyRequests:
-    """Middleware: a request may be refused, delayed, dropped, or served and not answered, or not to the end."""
+    """Middleware: a request may be refused, delayed, dropped, or served and not answered so, or not to the end."""
 
     def __init__(self, app: ASGIApp, faults: Faults, clock: Clock) -> None:
         self._app, self._faults, self._clock = app, faults, clock
@@ -53,8 +54,10 @@ class FaultyRequests:
         if rule := self._faults.strike(Effect.LATENCY, subject):
             await sleep(self._clock, rule.value)
         if rule := self._faults.strike(Effect.STATUS, subject):
-            response = JSONResponse({"error": "a fault rule of the emulator"}, status_code=int(rule.value))
-            await response(scope, receive, send)
+            await _refusal(rule)(scope, receive, send)
+        elif rule := self._faults.strike(Effect.STATUS_AFTER, subject):
+            await self._app(scope, receive, _swallow)
+            await _refusal(rule)(scope, receive, send)
         elif self._faults.strike(Effect.DROP_BEFORE, subject):
             await _drop(send, subject)
         elif self._faults.strike(Effect.DROP_AFTER, subject):
@@ -66,12 +69,22 @@ class FaultyRequests:
             await self._app(scope, receive, send)
 
 
+def _refusal(rule: FaultRule) -> Response:
+    return JSONResponse({"error": "a fault rule of the emulator"}, status_code=int(rule.value))
+
+
 async def _swallow(_: Message) -> None: ...
 
 
 async def _drop(send: Send, subject: str) -> None:
-    """Before the headers the server would answer 500 for us; after them it closes the socket."""
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+    """Close the socket without a word, where the server is uvicorn, whose `send` knows it. To others an exception would
+    mean to answer 500, unless the headers are out."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
+        await asyncio.sleep(0)  # so that the server knows
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
     raise DroppedConnection(subject)
 
 

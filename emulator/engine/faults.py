@@ -14,6 +14,8 @@ class Effect(enum.Enum):
 
     STATUS = "status"
     """Answer a request with the status `value` and do nothing else."""
+    STATUS_AFTER = "status-after"
+    """Serve a request, then answer with the status `value`, as a proxy in front of the server may."""
     LATENCY = "latency"
     """Answer a request `value` seconds later."""
     DROP_BEFORE = "drop-before"
@@ -65,8 +67,10 @@ class FaultRule:
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.effect is Effect.STATUS and not 200 <= self.value <= 599:
-            raise ValueError(f"a rule with the effect 'status' needs a value of 200 to 599, found {self.value:g}")
+        if self.effect in (Effect.STATUS, Effect.STATUS_AFTER) and not 200 <= self.value <= 599:
+            raise ValueError(
+                f"a rule with the effect {self.effect.value!r} needs a value of 200 to 599, found {self.value:g}"
+            )
 
 
 class Faults:

@@ -51,6 +51,7 @@ RULES = (
     FaultRule(Effect.STATUS, API, probability=0.01, value=500),
     FaultRule(Effect.STATUS, API, probability=0.01, value=503),
     FaultRule(Effect.STATUS, API, probability=0.01, value=429),
+    FaultRule(Effect.STATUS_AFTER, API, probability=0.01, value=502),
     FaultRule(Effect.LATENCY, API, probability=0.01, value=0.02),
     FaultRule(Effect.DROP_BEFORE, API, probability=0.01),
     FaultRule(Effect.DROP_AFTER, API, probability=0.01),
@@ -204,7 +205,7 @@ class Chaos:
         gc.collect()
         report.leaked = max(0, len(self.jobs.alive) - len(self.jobs))
         for rule, count in zip(faults.rules, faults.struck, strict=True):
-            name = f"{rule.effect.value} {rule.value:g}" if rule.effect is Effect.STATUS else rule.effect.value
+            name = f"{rule.effect.value} {rule.value:g}" if "status" in rule.effect.value else rule.effect.value
             report.struck[name] = count
 
 

@@ -37,6 +37,7 @@ from tests.conftest import API_KEY, serve
 HANDLER = Path(__file__).parent / "function" / "handler.py"
 EMULATED = ("in-process", "process")
 KINDS = ("generator", "plain", "function")
+UNFIT = "unfit"  # a worker process whose own check fails
 CLOUD_BASE = os.environ.get("RUNPOD_API_BASE", "https://api.runpod.ai/v2")
 CLOUD_ENDPOINTS = {
     "generator": "RUNPOD_CONFORMANCE_ENDPOINT",
@@ -103,10 +104,10 @@ def emulated() -> Iterator[dict[str, Backend]]:
 class _Server(uvicorn.Server):
     def __init__(self, url: str, calls: deque[WorkerCall]) -> None:
         clock = RealClock()
+        served = [*((name, kind) for name in EMULATED for kind in KINDS), ("process", UNFIT)]
         self._endpoints = {
             f"{name}-{kind}": QueueEndpoint(f"{name}-{kind}", _pool(url, name, kind, clock), clock)
-            for name in EMULATED
-            for kind in KINDS
+            for name, kind in served
         }
         arguments = {"api_key": API_KEY, "clock": clock}
         client_api = ClientApi(self._endpoints, webhook_client=httpx.AsyncClient(), limits=RunpodLimits(), **arguments)

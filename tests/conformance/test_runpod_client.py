@@ -361,7 +361,7 @@ def test_29_a_webhook_gets_the_whole_job_its_input_and_the_address(backend: Back
     assert handler.received == [{**final(http, job_id), "input": SHORT, "webhook": url}]
 
 
-def test_30_progress_is_visible_and_replaced_by_the_result(http: httpx.Client) -> None:
+def test_30_and_39_progress_is_visible_ends_nothing_and_is_replaced_by_the_result(http: httpx.Client) -> None:
     job_id = run(http, steps({"progress": {"percent": 50}}, {"sleep_s": 1}, {"chunk": "a"}))
     seen: list[Any] = []
     while (answer := status(http, job_id))["status"] in ("IN_QUEUE", "IN_PROGRESS"):
@@ -447,6 +447,18 @@ def test_44_and_45_workers_are_replaced_when_they_ask_and_when_they_die(backend:
         assert died["workerId"] != asked["workerId"]
 
 
+def test_48_jobs_are_served_first_in_first_out_and_once(http: httpx.Client) -> None:
+    with busy(http) as running:
+        waiting = [run(http, steps({"chunk": number}, {"sleep_s": 0.2})) for number in range(3)]
+        assert {status(http, job_id)["status"] for job_id in waiting} == {"IN_QUEUE"}
+        http.post(f"/cancel/{running[0]}")  # room for one at a time
+        for number, job_id in enumerate(waiting):
+            begun(http, job_id)
+            assert {status(http, later)["status"] for later in waiting[number + 1 :]} <= {"IN_QUEUE"}
+            answer = final(http, job_id)
+            assert (answer["output"], answer.get("retries", 0)) == ([number], 0)
+
+
 # what the vendor's worker asks, on which the worker API's tests rely
 
 
@@ -468,3 +480,15 @@ def test_33_to_38_the_vendors_worker_asks_as_the_facts_say(backend: Backend, htt
         assert (call.method, call.headers["content-type"]) == ("POST", "application/x-www-form-urlencoded")  # 36
         assert "isStream=" in call.query
     assert job_id in {call.path.rpartition("/")[2] for call in asked["job-done"]}  # 37: the address names the job
+
+
+def test_46_an_unhealthy_worker_gets_no_job_and_says_why(backend: Backend) -> None:
+    if backend.name != "process":
+        pytest.skip("only worker processes check themselves")
+    with backend.http("unfit") as http:
+        answer = final(http, run(http, SHORT))
+    assert answer["status"] == "FAILED"
+    assert "out of order, on purpose" in answer["error"]
+    assert "workerId" not in answer
+    pings = [call for call in backend.worker_calls if "/process-unfit/ping/" in call.path]
+    assert "status=unhealthy" in {part for call in pings for part in call.query.split("&")}

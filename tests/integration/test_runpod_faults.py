@@ -109,6 +109,7 @@ def named(rules: list[dict[str, Any]] | dict[str, Any]) -> str:
         [{"effect": "truncate", "match": STREAM}, {"effect": "status", "match": STATUS, "value": 502}],
         [{"effect": "status", "match": STREAM, "value": 500}],
         [{"effect": "status", "match": STREAM, "value": 429}],
+        [{"effect": "status-after", "match": STREAM, "value": 502}],
         [{"effect": "latency", "match": RUN, "value": 0.05}],
         [{"effect": "kill-before"}],
         [{"effect": "kill-during"}],
@@ -149,6 +150,7 @@ async def test_capacity_is_waited_for(cold_client: Client) -> None:
     [
         ({"effect": "status", "match": RUN, "value": 429}, "overloaded", 0),
         ({"effect": "status", "match": RUN, "value": 503}, "upstream_failed", 0),
+        ({"effect": "status-after", "match": RUN, "value": 502}, "upstream_failed", 1),
         ({"effect": "drop-before", "match": RUN}, "worker_unavailable", 0),
         ({"effect": "drop-after", "match": RUN}, "worker_unavailable", 1),
         ({"effect": "truncate", "match": RUN}, "worker_unavailable", 1),

@@ -66,4 +66,10 @@ if __name__ == "__main__":
     import runpod
 
     kind = os.environ.get("CONFORMANCE_KIND", "generator")
+    if kind == "unfit":
+
+        @runpod.serverless.register_fitness_check
+        def check() -> None:
+            raise RuntimeError("out of order, on purpose")
+
     runpod.serverless.start(build_config(kind, runpod.serverless.progress_update))

@@ -72,6 +72,12 @@ async def test_a_status_instead_of_an_answer(harness: Harness, status: int) -> N
     assert (told["effect"], told["struck"]) == ("status", 1)
 
 
+async def test_a_status_may_come_after_the_request_was_served(harness: Harness) -> None:
+    await harness.rule(effect="status-after", match="POST /v2/tone/run", value=502)
+    assert (await harness.http.post("/v2/tone/run", json=JOB)).status_code == 502
+    assert len(harness.emulator.endpoints["tone"].jobs) == 1
+
+
 @pytest.mark.parametrize(("effect", "jobs"), [("drop-before", 0), ("drop-after", 1), ("truncate", 1)])
 async def test_a_connection_is_dropped_before_or_after_the_request_was_served(
     harness: Harness, effect: str, jobs: int
