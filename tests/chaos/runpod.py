@@ -59,11 +59,13 @@ RULES = (
     FaultRule(Effect.KILL_BEFORE, probability=0.005),
     FaultRule(Effect.KILL_DURING, probability=0.005),
     FaultRule(Effect.KILL_AFTER, probability=0.005),
+    FaultRule(Effect.FAIL_DURING, probability=0.005),
     FaultRule(Effect.OUT_OF_MEMORY, probability=0.005),
     FaultRule(Effect.DUPLICATE, probability=0.01),
     FaultRule(Effect.LOSE_RESULT, probability=0.002),
     FaultRule(Effect.STUCK, probability=0.005, value=0.2),
     FaultRule(Effect.THROTTLE, probability=0.1, value=0.1),
+    FaultRule(Effect.SLOW_START, probability=0.2, value=0.1),
 )
 
 

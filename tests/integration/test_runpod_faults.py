@@ -157,6 +157,7 @@ async def test_capacity_is_waited_for(cold_client: Client) -> None:
         ({"effect": "status", "match": STREAM, "value": 500, "count": 6}, "upstream_failed", 1),
         ({"effect": "kill-before", "count": 2}, "synthesis_timeout", 1),
         ({"effect": "out-of-memory", "count": 2}, "synthesis_timeout", 1),
+        ({"effect": "fail-during"}, "upstream_failed", 1),
     ],
     ids=lambda value: named(value) if isinstance(value, dict) else "",
 )
@@ -177,3 +178,11 @@ async def test_a_job_that_gets_no_worker_in_time_is_told_and_cancelled(cold_clie
     with pytest.raises(YapitError) as caught:
         await cold_client.speak(deadline_s=0.1)
     assert caught.value.code == "synthesis_timeout"
+
+
+@pytest.mark.parametrize("effect", ["drop-before", "drop-after"])
+async def test_a_connection_that_is_dropped_ends_without_a_word(client: Client, effect: str) -> None:
+    await client.set_rules({"effect": effect, "match": "GET /healthz"})
+    with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)) as caught:
+        await client.http.get("/healthz")
+    assert "peer closed connection" not in str(caught.value), "as it would be after headers"
