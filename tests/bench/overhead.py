@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.processes import free_port, load, server
+from tests.bench.processes import free_port, load, modal_environ, server
 from tests.bench.report import table
 
 CLIENTS = (1, 8, 64)
@@ -59,20 +59,24 @@ def _start(stack: ExitStack) -> dict[str, Target]:
     worker_port = start("worker", "/synthesize", JOB)
     start("litserve", "/predict", JOB)
     start("rp_serve_api", "/runsync", {"input": JOB})
-    emulator_port, gateway_port = free_port(), free_port()
+    emulator_port, gateway_port, modal_port = free_port(), free_port(), free_port()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     common = {"max_parallel": 64, "function": "free"}
     local = {"slug": "free", "processor": f"{_PROCESSORS}.local.LocalProcessor"}
     queue = {"slug": "free-runpod", "processor": f"{_PROCESSORS}.runpod.RunpodProcessor", "runpod_endpoint_id": "free"}
+    modal = {"slug": "free-modal", "processor": f"{_PROCESSORS}.modal.ModalProcessor"}
+    deployed = {"modal_app": "yapit-free", "modal_class": "TTS"}
     routes = [{**local, "worker_url": f"http://127.0.0.1:{worker_port}", **common}, {**queue, **common}]
+    routes.append({**modal, **deployed, **common})
     (folder / "routes.json").write_text(json.dumps(routes))
     environ = {
         "FUNCTIONS_DIR": str(FUNCTIONS),
         "TTS_PROCESSORS_FILE": str(folder / "routes.json"),
         "EMULATOR_PORT": str(emulator_port),
-        "EMULATOR_MODAL_PORT": str(free_port()),
+        "EMULATOR_MODAL_PORT": str(modal_port),
         "EMULATOR_API_KEY": "bench",
         "RUNPOD_API_KEY": "bench",
+        **modal_environ(modal_port),
         "RUNPOD_API_BASE": f"http://127.0.0.1:{emulator_port}/v2",
         "GATEWAY_PORT": str(gateway_port),
         "LOG_LEVEL": "error",
@@ -84,6 +88,7 @@ def _start(stack: ExitStack) -> dict[str, Target]:
     targets["runpod /runsync"] = (f"http://127.0.0.1:{emulator_port}/v2/free/runsync", {"input": JOB}, key)
     targets["gateway → worker"] = (speech, {"model": "free", **SPEECH}, {})
     targets["gateway → runpod"] = (speech, {"model": "free-runpod", **SPEECH}, {})
+    targets["gateway → modal"] = (speech, {"model": "free-modal", **SPEECH}, {})
     return targets
 
 

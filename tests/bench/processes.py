@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from infra.processes import free_port, wait_for
+from infra.processes import EMULATOR_MODAL_KEY, EMULATOR_MODAL_TOKEN_ID, free_port, wait_for
 
 
 @contextmanager
@@ -45,4 +45,11 @@ def load(url: str, bodies: list[dict[str, Any]], *, clients: int, requests: int,
     return measured
 
 
-__all__ = ["free_port", "load", "server"]
+def modal_environ(port: int) -> dict[str, str]:
+    """What a gateway needs for an emulated Modal whose key is "bench"."""
+    token = {"MODAL_TOKEN_ID": EMULATOR_MODAL_TOKEN_ID, "MODAL_TOKEN_SECRET": "bench"}
+    proxy_token = {"MODAL_KEY": EMULATOR_MODAL_KEY, "MODAL_SECRET": "bench"}
+    return {"MODAL_SERVER_URL": f"http://127.0.0.1:{port}", **token, **proxy_token}
+
+
+__all__ = ["free_port", "load", "modal_environ", "server"]

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from tests.bench.processes import free_port, load, server
+from tests.bench.processes import free_port, load, modal_environ, server
 from tests.bench.report import table
 from tests.bench.texts import MINUTE, SENTENCES
 
@@ -20,7 +20,7 @@ CLIENTS = (8, 32)
 REQUESTS = 160
 ROUNDS = 3
 LATENCY_RUNS = 15
-MODELS = {"LocalProcessor": "hibari", "RunpodProcessor": "hibari-runpod"}
+MODELS = {"LocalProcessor": "hibari", "RunpodProcessor": "hibari-runpod", "ModalProcessor": "hibari-modal"}
 PCM_BYTES_PER_S = 48_000
 
 
@@ -106,14 +106,16 @@ def _rows(rates: dict[tuple[str, int], list[float]]) -> list[list[str]]:
 
 
 def _start(stack: ExitStack) -> str:
-    emulator_port, gateway_port, worker_port = free_port(), free_port(), free_port()
+    emulator_port, gateway_port, worker_port, modal_port = free_port(), free_port(), free_port(), free_port()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     prefix = "yapit.gateway.processors.tts"
     local = {"slug": "hibari", "processor": f"{prefix}.local.LocalProcessor", "max_parallel": 32}
     queue = {"slug": "hibari-runpod", "function": "hibari", "processor": f"{prefix}.runpod.RunpodProcessor"}
+    modal = {"slug": "hibari-modal", "function": "hibari", "processor": f"{prefix}.modal.ModalProcessor"}
     routes = [
         {**local, "worker_url": f"http://127.0.0.1:{worker_port}"},
         {**queue, "runpod_endpoint_id": "hibari", "max_parallel": 32},
+        {**modal, "modal_app": "yapit-hibari", "modal_class": "TTS", "max_parallel": 32},
     ]
     (folder / "routes.json").write_text(json.dumps(routes))
     environ = {
@@ -121,9 +123,10 @@ def _start(stack: ExitStack) -> str:
         "ADAPTER_CLASS": "functions.hibari.adapter.HibariAdapter",
         "PORT": str(worker_port),
         "EMULATOR_PORT": str(emulator_port),
-        "EMULATOR_MODAL_PORT": str(free_port()),
+        "EMULATOR_MODAL_PORT": str(modal_port),
         "EMULATOR_API_KEY": "bench",
         "RUNPOD_API_KEY": "bench",
+        **modal_environ(modal_port),
         "RUNPOD_API_BASE": f"http://127.0.0.1:{emulator_port}/v2",
         "GATEWAY_PORT": str(gateway_port),
         "LOG_LEVEL": "error",

@@ -44,13 +44,15 @@ def find_spec() -> tuple[FunctionSpec, Path]:
 
 def image_of(spec: FunctionSpec, folder: Path) -> modal.Image:
     """The function's own image. Modal puts its command where the entrypoint would be; RunPod keeps that, and so none of
-    our Dockerfiles has one, but a base image may."""
+    our Dockerfiles has one, but a base image may. What Modal mounts lies under /root, where other users may not look.
+    """
     remote = REMOTE_ROOT / "functions" / spec.name
     if modal.is_local():
         copy_context(folder / "Dockerfile", folder.parents[1], Path(_context.name))
     return (
         modal.Image.from_dockerfile(folder / "Dockerfile", context_dir=_context.name)
         .entrypoint([])
+        .dockerfile_commands("USER root")
         .env({FUNCTION_VARIABLE: spec.name})
         .add_local_dir(folder, remote.as_posix(), ignore=["**/__pycache__", "**/*.pyc"])
     )
