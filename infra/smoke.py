@@ -16,7 +16,7 @@ import httpx
 
 from infra.processes import free_port, server, wait_for
 from infra.routes_file import Entry
-from yapit.errors import ConfigurationError, DeploymentFailed
+from yapit.errors import ConfigurationError, DeploymentFailed, NoWorkerYet, SynthesisTimeout
 from yapit.function_spec import Example, FunctionSpec
 
 PCM_SAMPLES_PER_S = 24_000
@@ -24,6 +24,7 @@ PCM_SAMPLES_PER_S = 24_000
 MIN_PEAK = 328
 """Of 32,768: 1 % of full scale. What stays below is silence, not speech."""
 LOOK_S = 1.0
+_NO_WORKER_IN_TIME = (NoWorkerYet.code, SynthesisTimeout.code)
 SPARE_S = 60.0
 """Beyond cold start and job: a provider that fetches the image for the first time."""
 
@@ -41,13 +42,21 @@ class Spoken:
 
 
 def speak_once(
-    spec: FunctionSpec, entry: Entry, environ: Mapping[str, str], look: Callable[[], None] | None = None
+    spec: FunctionSpec,
+    entry: Entry,
+    environ: Mapping[str, str],
+    look: Callable[[], None] | None = None,
+    *,
+    patience_s: float = 0.0,
 ) -> Spoken:
     """Speak the function's first example through a gateway of its own that serves `entry` and nothing else.
 
     `environ` holds what the entry's processor needs (a key, a base address). `look` is called once a second while
-    nothing is heard yet, and may raise to give up. Raises `DeploymentFailed` with what the gateway answered or what is
-    wrong with the audio, and `ConfigurationError` if the gateway does not start.
+    nothing is heard yet, and may raise to give up. A worker that is not there in time is asked again until `patience_s`
+    have passed: a provider that fetches an image for the first time takes minutes.
+
+    Raises `DeploymentFailed` with what the gateway answered or what is wrong with the audio, and `ConfigurationError`
+    if the gateway does not start.
     """
     example = spec.examples[0] if spec.examples else _any_example(spec)
     timeout_s = spec.timeouts.cold_start_s + spec.timeouts.job_s + SPARE_S
@@ -65,14 +74,14 @@ def speak_once(
         # where `look` raises, the gateway ends first, and with it the request that the other thread waits for
         with ThreadPoolExecutor(1) as thread, server("yapit.gateway", {**environ, **ours}) as process:
             wait_for(f"{url}/healthz", process)
-            spoken = thread.submit(_speak, url, str(entry["slug"]), example, timeout_s)
+            spoken = thread.submit(_speak, url, str(entry["slug"]), example, timeout_s, patience_s)
             while not wait([spoken], timeout=LOOK_S).done:
                 if look:
                     look()
             return spoken.result()
 
 
-def _speak(url: str, slug: str, example: Example, timeout_s: float) -> Spoken:
+def _speak(url: str, slug: str, example: Example, timeout_s: float, patience_s: float) -> Spoken:
     body = {
         "model": slug,
         "input": example.text,
@@ -82,13 +91,17 @@ def _speak(url: str, slug: str, example: Example, timeout_s: float) -> Spoken:
         "response_format": "pcm",
     }
     started_at = time.perf_counter()
-    try:
-        response = httpx.post(f"{url}/v1/audio/speech", json=body, timeout=timeout_s + SPARE_S)
-    except httpx.TransportError as error:
-        raise DeploymentFailed(f"{slug}: the audio broke off: {type(error).__name__}") from None
-    if response.status_code != 200:
-        raise DeploymentFailed(f"{slug} did not speak: {response.json()['error']['message']}")
-    return Spoken(example.text, check_audio(slug, response.content, example), time.perf_counter() - started_at)
+    while True:
+        try:
+            response = httpx.post(f"{url}/v1/audio/speech", json=body, timeout=timeout_s + SPARE_S)
+        except httpx.TransportError as error:
+            raise DeploymentFailed(f"{slug}: the audio broke off: {type(error).__name__}") from None
+        took_s = time.perf_counter() - started_at
+        if response.status_code == 200:
+            return Spoken(example.text, check_audio(slug, response.content, example), took_s)
+        problem = response.json()["error"]
+        if problem["code"] not in _NO_WORKER_IN_TIME or took_s >= patience_s:
+            raise DeploymentFailed(f"{slug} did not speak: {problem['message']}")
 
 
 def check_audio(slug: str, pcm: bytes, example: Example) -> float:

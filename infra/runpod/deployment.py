@@ -113,7 +113,8 @@ class Deployment:
     def _try(self, entry: Entry, endpoint_id: str) -> smoke.Spoken:
         watch = WorkerWatch(self.client, endpoint_id)
         try:
-            return smoke.speak_once(self.spec, entry, {**os.environ, **self.settings.gateway_environ()}, watch.look)
+            environ = {**os.environ, **self.settings.gateway_environ()}
+            return smoke.speak_once(self.spec, entry, environ, watch.look, patience_s=FIRST_START_S)
         except DeploymentFailed as error:
             raise DeploymentFailed(f"{error}\n{self._account(watch)}\n{_LEFT.format(endpoint_id)}") from None
 
@@ -124,4 +125,6 @@ class Deployment:
             return f"its workers' logs cannot be had: {error}"
 
 
+FIRST_START_S = 900.0
+"""How long the first worker may take: RunPod fetches an image of gigabytes before it starts."""
 _LEFT = "the route was not written; the endpoint {} stays: mend it and deploy again, or make destroy-runpod"

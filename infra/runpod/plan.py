@@ -59,12 +59,13 @@ def plan(wanted: Wanted, found: Json | None) -> Plan:
 
 
 def _holds(wanted: object, found: object) -> bool:
-    """Whether what was found is what is wanted. RunPod may tell more than was set: the memory of a CPU, say."""
+    """Whether what was found is what is wanted. RunPod may tell more than was set, the memory of a CPU, say, and leave
+    out what is empty."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return all(_holds(value, found.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list) and isinstance(found, list):
         return len(wanted) == len(found) and all(map(_holds, wanted, found))
-    return wanted == found
+    return wanted == found or not (wanted or found)
 
 
 def _difference(key: str, before: object, after: object) -> Iterator[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 
 from infra.runpod.management import ManagementClient
 from yapit.errors import DeploymentFailed
@@ -11,18 +13,30 @@ from yapit.errors import DeploymentFailed
 CRASHES = 3
 """Workers that may crash before it is called a loop. RunPod itself tries again for days."""
 LOG_LINES = 20
+LOOK_S = 5.0
+"""An account may ask 60 times a minute, for everything [V2]."""
 
 
 class WorkerWatch:
-    def __init__(self, client: ManagementClient, endpoint_id: str) -> None:
-        self._client, self._endpoint_id = client, endpoint_id
+    """`clock`: seconds since some fixed moment."""
+
+    def __init__(self, client: ManagementClient, endpoint_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client, self._endpoint_id, self._clock = client, endpoint_id, clock
+        self._next_s = clock()
         self._crashed: list[str] = []
         self._seen: dict[str, str] = {}
         self._told = ""
 
     def look(self) -> None:
-        """Tell what has changed. Raises `DeploymentFailed` where workers crash one after the other."""
-        self._ask()
+        """Tell what has changed, if it is time to ask. Raises `DeploymentFailed` where workers crash one after the
+        other; that RunPod does not answer now says nothing of them."""
+        if self._clock() < self._next_s:
+            return
+        self._next_s = self._clock() + LOOK_S
+        try:
+            self._ask()
+        except DeploymentFailed:
+            return
         counts = Counter(self._seen.values())
         told = ", ".join(f"{count} {status.lower()}" for status, count in sorted(counts.items())) or "none yet"
         if told != self._told:

@@ -86,6 +86,11 @@ def test_an_endpoint_as_it_should_be_is_left_alone() -> None:
         assert str(planned) == f"the endpoint {wanted.name} (4m7x2k9q) is as it should be"
 
 
+def test_what_runpod_leaves_out_because_it_is_empty_is_no_difference() -> None:
+    told = {key: value for key, value in found(QUEUE).items() if key not in ("ports", "registry", "gpu")}
+    assert plan(QUEUE, {**told, "name": "yapit-tone -fb"}).changes == {}
+
+
 def test_only_what_differs_is_changed() -> None:
     planned = plan(QUEUE, found(QUEUE, image="ghcr.io/me/yapit-tone:0", timeout=0, workers={"min": 0, "max": 9}))
     assert set(planned.changes) == {"image", "timeout", "workers"}

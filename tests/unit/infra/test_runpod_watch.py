@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import httpx
 import pytest
 
 from infra.runpod.management import ManagementClient
-from infra.runpod.watch import CRASHES, WorkerWatch
+from infra.runpod.watch import CRASHES, LOOK_S, WorkerWatch
 from yapit.errors import DeploymentFailed
 
 
@@ -25,7 +26,26 @@ def watch(*looks: Iterable[tuple[str, str]], log: str = "") -> WorkerWatch:
         workers = [{"id": name.strip("*"), "status": status, "isStale": "*" in name} for name, status in now]
         return httpx.Response(200, json={"workers": workers})
 
-    return WorkerWatch(ManagementClient("https://x/v2", "k", transport=httpx.MockTransport(answer)), "e")
+    return WorkerWatch(client(answer), "e", itertools.count(0, LOOK_S).__next__)
+
+
+def client(answer: Callable[[httpx.Request], httpx.Response]) -> ManagementClient:
+    return ManagementClient("https://x/v2", "k", transport=httpx.MockTransport(answer))
+
+
+def test_it_asks_every_few_seconds_and_takes_no_answer_for_nothing() -> None:
+    asked: list[float] = []
+    now_s = 0.0
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        asked.append(now_s)
+        return httpx.Response(429, json={"detail": "slow down"})
+
+    watched = WorkerWatch(client(answer), "e", lambda: now_s)
+    for _ in range(12):
+        watched.look()
+        now_s += 1.0
+    assert asked == [0.0, 5.0, 10.0]
 
 
 def test_what_changes_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import array
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from infra.smoke import check_audio, speak_once
-from tests.conftest import API_KEY, PROCESSORS, TEST_FUNCTIONS, Stack
+from infra.smoke import _speak, check_audio, speak_once
+from tests.conftest import API_KEY, PROCESSORS, TEST_FUNCTIONS, Stack, serve
 from yapit.errors import ConfigurationError, DeploymentFailed
 from yapit.function_spec import Example, FunctionSpec
 
@@ -54,6 +61,35 @@ def test_a_sentence_is_heard_through_the_providers_route(tone_stack: Stack) -> N
 def test_an_endpoint_that_is_not_there_is_told(tone_stack: Stack) -> None:
     with pytest.raises(DeploymentFailed, match="did not speak: tone-runpod: RunPod knows no such endpoint"):
         speak_once(TONE, entry("absent"), environ(tone_stack))
+
+
+@contextmanager
+def answering(*answers: tuple[int, str]) -> Iterator[str]:
+    """In place of a gateway: these answers in turn, audio for 200."""
+    left = list(answers)
+
+    async def speech(_: Request) -> Response:
+        status, code = left.pop(0)
+        return (
+            Response(pcm(500, 4_000))
+            if status == 200
+            else JSONResponse({"error": {"code": code, "message": code}}, status)
+        )
+
+    app = Starlette(routes=[Route("/v1/audio/speech", speech, methods=["POST"])])
+    with serve(lambda _: uvicorn.Server(uvicorn.Config(app, log_level="warning"))) as (url, _):
+        yield url
+    assert not left
+
+
+@pytest.mark.parametrize("code", ["no_worker_yet", "synthesis_timeout"])
+def test_a_worker_that_takes_minutes_to_come_is_waited_for(code: str) -> None:
+    with answering((503, code), (503, code), (200, "")) as url:
+        assert _speak(url, "x", EXAMPLE, 5.0, patience_s=60.0).duration_ms == 500
+    with answering((503, code)) as url, pytest.raises(DeploymentFailed, match=code):
+        _speak(url, "x", EXAMPLE, 5.0, patience_s=0.0)
+    with answering((500, "adapter_failed")) as url, pytest.raises(DeploymentFailed, match="adapter_failed"):
+        _speak(url, "x", EXAMPLE, 5.0, patience_s=60.0)
 
 
 def test_who_waits_may_give_up(tone_stack: Stack) -> None:
