@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ __all__ = [
 
 MODAL_CLASS = "TTS"
 """The class that every function is deployed as at Modal, in an app of the function's `deployment_name`."""
+MODAL_SPARE_S = 10
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
 Positive = Annotated[float, pydantic.Field(gt=0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -225,6 +227,11 @@ class FunctionSpec(_Data):
     def deployment_name(self) -> str:
         """What the function is called at a provider, where names are given: among others of the same account."""
         return f"yapit-{self.name}"
+
+    @property
+    def modal_timeout_s(self) -> int:
+        """A call's time limit at Modal: beyond the worker's own, so that the caller hears its words and not Modal's."""
+        return math.ceil(self.timeouts.job_s) + MODAL_SPARE_S
 
     @property
     def adapter_class(self) -> str:

@@ -52,7 +52,7 @@ def define(spec: FunctionSpec, blobs: BlobStore) -> Definition:
         is_class=True,
         methods={method.name: method for method in methods},
         make_worker=make_worker,
-        settings=Settings(limits, spec.timeouts.job_s),
+        settings=Settings(limits, float(spec.modal_timeout_s)),
     )
 
 

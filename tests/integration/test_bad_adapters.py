@@ -1,4 +1,4 @@
-"""Adapters that misbehave, through the gateway and both paths: a clear error each, and a healthy server after it."""
+"""Adapters that misbehave, through the gateway and every path: a clear error each, and a healthy server after it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ languages = ["en"]
 [tool.yapit.function.timeouts]
 job_s = 0.2
 """
+NOT_STARTED = {("-runpod", "not_installed"), ("-modal", "not_installed"), ("-modal", "fails_to_start")}
+"""A worker that cannot be started fails the job at the provider. Modal starts one before it has jobs."""
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +47,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-@pytest.mark.parametrize("path", ["", "-runpod"], ids=["local", "runpod"])
+@pytest.mark.parametrize("path", ["", "-runpod", "-modal"], ids=["local", "runpod", "modal"])
 @pytest.mark.parametrize(("name", "status", "code"), [(name, *rest) for name, (_, *rest) in ADAPTERS.items()])
 def test_it_is_a_clear_error_and_the_server_stays_healthy(
     stack: Stack, name: str, status: int, code: str, path: str
 ) -> None:
     body = {"model": f"{name}{path}", "voice": "any", "input": "Hello."}
     response = httpx.post(f"{stack.url}/v1/audio/speech", json=body, timeout=30)
-    if path == "-runpod" and name == "not_installed":
-        status, code = 502, "upstream_failed"  # a worker that cannot be started fails the job at RunPod
+    if (path, name) in NOT_STARTED:
+        status, code = 502, "upstream_failed"
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
     assert "/root" not in response.text
     assert response.headers["x-should-retry"] == ("false" if status in (400, 500) else "true")

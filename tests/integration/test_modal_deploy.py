@@ -198,7 +198,7 @@ def test_what_the_spec_says_is_what_modal_is_asked_for(
     assert [function.resources.gpu_config.gpu_type for function in ranked] == ["L4", "A10G"]
     function, data = ranked[0], request.function_data
     assert (function.resources.milli_cpu, function.resources.memory_mb) == (2_000, 4_096)
-    assert (data.timeout_secs, data.startup_timeout_secs) == (300, 300)
+    assert (data.timeout_secs, data.startup_timeout_secs) == (310, 300)
     assert (function.max_concurrent_inputs, function.target_concurrent_inputs) == (4, 3)
     scaling = data.autoscaler_settings
     assert (scaling.min_containers, scaling.max_containers, scaling.buffer_containers) == (0, 2, 1)

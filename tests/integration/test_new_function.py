@@ -34,12 +34,12 @@ def test_a_new_folder_is_all_it_takes(tmp_path: Path) -> None:
     with running_stack(functions, tmp_path, routes) as stack:
         voice = httpx.get(f"{stack.url}/v1/audio/voices").json()["voices"][0]["id"]
         audio = []
-        for model in ("humming", "humming-runpod"):
+        for model in ("humming", "humming-runpod", "humming-modal"):
             body = {"model": model, "voice": voice, "input": "Hello there, you.", "response_format": "pcm"}
             response = httpx.post(f"{stack.url}/v1/audio/speech", json=body, timeout=30)
             assert response.status_code == 200, response.text
             audio.append(response.content)
-    assert audio[0] == audio[1]
+    assert audio[0] == audio[1] == audio[2]
     assert np.abs(np.frombuffer(audio[0], "<i2")).max() > 1_000
     assert {path: path.stat().st_mtime_ns for path in ROOT.glob("*.*")} == before
 

@@ -73,7 +73,7 @@ def class_options(spec: FunctionSpec, folder: Path) -> dict[str, Any]:
         "max_containers": scaling.max_workers,
         "buffer_containers": hardware.buffer_workers,
         "scaledown_window": min(MAX_SCALEDOWN_S, max(MIN_SCALEDOWN_S, math.ceil(scaling.idle_timeout_s))),
-        "timeout": math.ceil(timeouts.job_s),
+        "timeout": spec.modal_timeout_s,
         "startup_timeout": math.ceil(timeouts.cold_start_s),
         "enable_memory_snapshot": hardware.snapshot != "off",
         "experimental_options": {"enable_gpu_snapshot": True} if hardware.snapshot == "gpu" else {},
