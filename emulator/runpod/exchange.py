@@ -25,12 +25,12 @@ class ExchangeOver(Exception):
 class Exchange:
     """`put` takes what the client sends, `receive` and `send` are the worker's side.
 
-    `is_started`: the head of the answer is out. `is_complete`: all of it is.
+    `is_started`: the head of the answer is out. `is_complete`: all of it is. `is_abandoned`: the client left before.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
-        self.is_started = self.is_complete = False
+        self.is_started = self.is_complete = self.is_abandoned = False
         self._send = send
         self._parts: asyncio.Queue[Message] = asyncio.Queue(WAITING_PARTS)
         self._is_read = False

@@ -34,6 +34,9 @@ class LoadBalancedEndpoint(Endpoint):
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request, through the worker that has it. Whoever leaves stops it there."""
+        if self.pool.is_full:
+            await _no_workers()(scope, receive, send)
+            return
         exchange = Exchange(scope, send)
         job = Job(str(uuid.uuid4()), exchange, self._clock, execution_timeout_s=facts.LB_PROCESSING_S)
         patience = self._clock.call_later(facts.LB_NO_WORKER_S, lambda: _give_up_waiting(job))
@@ -48,7 +51,7 @@ class LoadBalancedEndpoint(Endpoint):
             exchange.close()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-        if not exchange.is_started and job.state is not JobState.CANCELLED:
+        if not (exchange.is_started or exchange.is_abandoned):
             await _refusal(job)(scope, receive, send)
         elif not exchange.is_complete:
             # returning without the end of the answer: the server closes the connection
@@ -108,12 +111,17 @@ async def _read(exchange: Exchange, receive: Receive, job: Job) -> None:
             return
         await exchange.put(message)
     if not exchange.is_complete:  # a server tells of a disconnect also once the answer is out
+        exchange.is_abandoned = True
         job.cancel()
 
 
 def _give_up_waiting(job: Job) -> None:
     if job.state is JobState.QUEUED:
         job.time_out(facts.LB_TIMED_OUT["error"])
+
+
+def _no_workers() -> JSONResponse:
+    return JSONResponse(facts.LB_NO_WORKERS, status_code=facts.LB_NO_WORKER_STATUS)
 
 
 def _refusal(job: Job) -> JSONResponse:
@@ -123,7 +131,7 @@ def _refusal(job: Job) -> JSONResponse:
     if job.state is JobState.TIMED_OUT:
         return JSONResponse(facts.LB_TIMED_OUT, status_code=facts.LB_NO_WORKER_STATUS)
     if job.started_at is None:
-        return JSONResponse(facts.LB_NO_WORKERS, status_code=facts.LB_NO_WORKER_STATUS)
+        return _no_workers()
     if job.error == facts.EXECUTION_TIMEOUT_ERROR:
         return JSONResponse({"error": "processing timed out"}, status_code=facts.LB_PROCESSING_STATUS)
     return JSONResponse({"error": "the worker did not answer"}, status_code=facts.LB_WORKER_BROKE_STATUS)

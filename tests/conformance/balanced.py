@@ -28,7 +28,7 @@ HOST = "ep.api.runpod.localhost"
 class Balanced:
     """Load-balancing endpoint `ep` and queue endpoint `queue`. `health` is what the worker's `/ping` answers."""
 
-    def __init__(self, *, max_workers: int = 1, concurrency: int = 2, health: int = 200) -> None:
+    def __init__(self, *, max_workers: int = 1, concurrency: int = 2, health: int = 200, max_queue: int = 100) -> None:
         self.clock, self.health, self.faults = VirtualClock(), health, Faults()
         self.gate = asyncio.Event()
         self.stopped: list[str] = []
@@ -37,6 +37,7 @@ class Balanced:
             lambda worker_id: AppWorker(worker_id, self.clock, self._application),
             *(limits, self.clock),
             policy=REQUEST_POLICY,
+            max_queue=max_queue,
             faults=self.faults,
         )
         never = WorkerPool(lambda _: NotImplemented, PoolLimits(max_workers=0), self.clock)
@@ -136,7 +137,7 @@ class Call:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.sent) and self.sent[-1].get("more_body") is False
+        return len(self.sent) > 1 and not self.sent[-1].get("more_body", False)
 
 
 async def _echo(request: Request) -> Response:

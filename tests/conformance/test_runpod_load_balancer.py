@@ -151,6 +151,26 @@ async def test_where_no_worker_can_start_it_is_400_at_once() -> None:
     await balanced.close()
 
 
+async def test_where_too_many_wait_for_a_worker_it_is_400_at_once() -> None:
+    balanced = Balanced(health=204, max_queue=1)
+    waiting = await settled(balanced, Call(balanced.app, "/held"))
+    refused = await settled(balanced, Call(balanced.app, "/held"))
+    await refused.task
+    assert (refused.status, refused.body) == (400, b'{"error":"no workers available"}')
+    assert waiting.sent == []
+    waiting.leave()
+    await waiting.task
+    await balanced.close()
+
+
+async def test_an_endpoint_that_is_removed_answers_whoever_waits(balanced: Balanced) -> None:
+    balanced.health = 204
+    waiting = await settled(balanced, Call(balanced.app, "/held"))
+    await balanced.pool.close()
+    await waiting.task
+    assert (waiting.status, waiting.is_complete) == (400, True)
+
+
 async def test_a_worker_that_falls_ill_is_removed_and_its_requests_break_off(balanced: Balanced) -> None:
     call = await settled(balanced, Call(balanced.app, "/held"))
     balanced.health = 500
