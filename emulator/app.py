@@ -103,11 +103,11 @@ class Emulator:
         faults = Route(fault_requests.PATH, self._serve_faults, methods=["GET", "PUT", "DELETE"])
         runpod = [*management.routes(), *worker_api.routes(), *self._api.routes()]
         routes = [Route("/healthz", self._healthz), faults, *mounts, *self.modal.routes(), *runpod]
-        served: ASGIApp = Starlette(routes=routes, lifespan=self._lifespan)
+        served = Starlette(routes=routes, lifespan=self._lifespan)
+        balanced: ASGIApp = LoadBalancers(served, self.endpoints, api_key=api_key)
         if routes_file is not None:
-            served = Refreshing(served, RoutedEndpoints(self.endpoints, routes_file).refresh)
-        balancing = LoadBalancers(served, self.endpoints, api_key=api_key)
-        self.app: ASGIApp = fault_requests.FaultyRequests(balancing, self.faults, self.clock)
+            balanced = Refreshing(balanced, RoutedEndpoints(self.endpoints, routes_file).refresh)
+        self.app: ASGIApp = fault_requests.FaultyRequests(balanced, self.faults, self.clock)
 
     def open(self) -> None:
         """Start the workers that the endpoints always keep."""

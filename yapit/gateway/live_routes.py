@@ -26,6 +26,7 @@ class LiveRoutes:
     def __init__(self, settings: Settings, processors: ProcessorManager) -> None:
         """Raises `ConfigurationError` where a route, a function or a setting is wrong."""
         self._settings, self.processors = settings, processors
+        self._path = os.fspath(settings.tts_processors_file)
         self._version = self._found()
         self.registry = self._load()
 
@@ -40,7 +41,7 @@ class LiveRoutes:
         except ConfigurationError as error:
             logger.error("the routes stay as they were: %s", error)
         else:
-            logger.info("%s has changed: routes read again", self._settings.tts_processors_file)
+            logger.info("%s has changed: routes read again", self._path)
 
     def _load(self) -> SpecRegistry:
         routes = load_routes(self._settings.tts_processors_file)
@@ -51,7 +52,7 @@ class LiveRoutes:
     def _found(self) -> Version | None:
         """A file replaced within a tick of the clock has another inode."""
         try:
-            found = os.stat(self._settings.tts_processors_file)
+            found = os.stat(self._path)
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino

@@ -51,7 +51,7 @@ async def test_a_named_endpoint_is_there_from_the_next_request_on(emulator: Emul
     assert (await ask(emulator, "POST", "/abc123/runsync", SPEAK)).json()["status"] == "COMPLETED"
     pool = emulator.endpoints["abc123"].pool
     write(path, [{**NAMED, "endpoint_type": "load_balancer"}])
-    await ask(emulator, "GET", "/abc123/health")
+    assert (await ask(emulator, "GET", "../lb/abc123/health")).json()["function"] == "tone"
     assert emulator.endpoints["abc123"].type.value == "LOAD_BALANCER"
     write(path, [])
     assert await status_of(emulator, "abc123") == 404
