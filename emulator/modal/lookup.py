@@ -37,6 +37,7 @@ class Lookup:
         return api_pb2.ClientHelloResponse()
 
     async def function_get(self, request: api_pb2.FunctionGetRequest, _: Caller) -> api_pb2.FunctionGetResponse:
+        _check_environment(request.environment_name)
         function = self._registry.find(request.app_name, request.object_tag)
         if function is None:
             raise self._not_found(request.app_name, request.object_tag)
@@ -51,6 +52,7 @@ class Lookup:
         return api_pb2.FunctionGetByIdResponse(function=_data(function), handle_metadata=self.metadata(function))
 
     async def class_get(self, request: api_pb2.ClassGetRequest, _: Caller) -> api_pb2.ClassGetResponse:
+        _check_environment(request.environment_name)
         class_id = self._registry.class_id(request.app_name, request.object_tag)
         if class_id is None:
             raise self._not_found(request.app_name, request.object_tag)
@@ -130,6 +132,12 @@ class Lookup:
         if app_name not in apps:
             return GRPCError(Status.NOT_FOUND, f"there is no app {app_name!r}; there is {', '.join(apps)}")
         return GRPCError(Status.NOT_FOUND, f"app {app_name!r} has no {tag!r}")
+
+
+def _check_environment(name: str) -> None:
+    if name not in ("", facts.ENVIRONMENT):
+        found = f"there is no environment {name!r}; the emulator has one, {facts.ENVIRONMENT!r}"
+        raise GRPCError(Status.NOT_FOUND, found)
 
 
 def _data(function: Function) -> api_pb2.FunctionData:

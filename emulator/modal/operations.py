@@ -76,7 +76,7 @@ OVER_HTTP = (
     Operation("web endpoints: 303 to a result after 150 s", "[DOCS]", gaps="on a POST in 2026 [?]"),
     Operation("web endpoints: 429 over a limit", "[DOCS]"),
     Operation("web endpoints: WebSocket", "[DOCS]", is_here=False),
-    Operation("web endpoints: `modal.parameter` as a query", "[DOCS]", is_here=False),
+    Operation("web endpoints: `modal.parameter` as a query", "[DOCS]", gaps="not of bytes; forms of a bool [?]"),
     Operation("payloads in pickle", "[SDK]", is_here=False, gaps="only CBOR is offered: a pickle could run code here"),
 )
 

@@ -54,6 +54,11 @@ def encode(values: Mapping[str, Any], specs: ParameterSpecs) -> bytes:
     return bytes(encoded.SerializeToString(deterministic=True))
 
 
+def from_query(query: Mapping[str, Sequence[str]], specs: ParameterSpecs) -> dict[str, Any]:
+    """Those that are in a web address's query, which may hold other things besides. Raises `BadParameters`."""
+    return {spec.name: _parsed(spec, query[spec.name][0]) for spec in specs if spec.name in query}
+
+
 def checked(values: Mapping[str, Any], specs: ParameterSpecs) -> dict[str, Any]:
     """With defaults for what is missing. Raises `BadParameters`."""
     names = [spec.name for spec in specs]
@@ -74,6 +79,16 @@ def checked(values: Mapping[str, Any], specs: ParameterSpecs) -> dict[str, Any]:
 
 def type_of(spec: api_pb2.ClassParameterSpec) -> api_pb2.ParameterType.ValueType:
     return spec.full_type.base_type or spec.type
+
+
+def _parsed(spec: api_pb2.ClassParameterSpec, text: str) -> Any:
+    kind = TYPES[type_of(spec)]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        return {str: str, int: int}[kind](text)
+    except (KeyError, ValueError):
+        raise BadParameters(f"parameter {spec.name}, {kind.__name__}, cannot be {text!r} in a query") from None
 
 
 def _value(value: api_pb2.ClassParameterValue) -> Any:

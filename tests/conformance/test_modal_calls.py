@@ -27,6 +27,12 @@ async def test_01_unknown_app_or_class(modal_cloud: Cloud) -> None:
         await modal_cloud.function("nothing").remote.aio()
 
 
+async def test_01_unknown_environment(modal_cloud: Cloud) -> None:
+    elsewhere = modal.Cls.from_name(APP, "Served", environment_name="nowhere", client=modal_cloud.client)
+    with pytest.raises(modal.exception.NotFoundError, match="nowhere"):
+        await elsewhere().echo.remote.aio()
+
+
 async def test_02_a_class_looked_up_as_a_function(modal_cloud: Cloud) -> None:
     with pytest.raises(modal.exception.NotFoundError, match=r"Use `modal.Cls.from_name` instead"):
         await modal_cloud.function("Served").remote.aio()

@@ -48,6 +48,13 @@ async def test_38_with_it_the_request_is_served(modal_cloud: Cloud) -> None:
         assert (await http.get("/broken")).status_code == 500
 
 
+async def test_07_parameters_of_a_web_endpoint_are_in_its_query(modal_cloud: Cloud) -> None:
+    url = await modal_cloud.cls("Voiced")().web.get_web_url.aio()
+    async with httpx.AsyncClient(base_url=url, headers=modal_cloud.proxy_headers) as http:
+        assert (await http.get("/echo")).json()["who"] == "heart"
+        assert (await http.get("/echo", params={"voice": "nova", "other": "thing"})).json()["who"] == "nova"
+
+
 async def test_38_a_web_method_is_not_called_otherwise(modal_cloud: Cloud) -> None:
     with pytest.raises(Exception, match="webhook function cannot be invoked"):
         await modal_cloud.cls()().web.remote.aio()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from modal_proto import api_pb2
 
-from emulator.modal.parameters import BadParameters, decode, encode
+from emulator.modal.parameters import BadParameters, decode, encode, from_query
 from emulator.modal.tokens import BadToken, Signer
 
 
@@ -66,6 +66,17 @@ def test_a_class_without_parameters_takes_the_pickle_of_no_arguments(protocol: i
 def test_and_no_other(serialized: bytes) -> None:
     with pytest.raises(BadParameters, match=r"no modal\.parameter"):
         decode(serialized, ())
+
+
+def test_a_query_gives_values_in_text() -> None:
+    query = {"size": ["3"], "loud": ["False"], "voice": ["nova"], "page": ["2"]}
+    assert from_query(query, SPECS) == {"size": 3, "loud": False, "voice": "nova"}
+
+
+@pytest.mark.parametrize("query", [{"size": ["three"]}, {"loud": ["perhaps"]}, {"key": ["AA=="]}])
+def test_a_query_may_be_wrong(query: dict[str, list[str]]) -> None:
+    with pytest.raises(BadParameters, match="cannot be"):
+        from_query(query, SPECS)
 
 
 def test_a_token_is_read_by_whoever_signed_it_and_by_nobody_else() -> None:
