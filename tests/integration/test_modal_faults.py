@@ -151,7 +151,7 @@ async def test_these_are_survived_at_the_web_endpoint(
         ({"effect": "status", "match": WEB, "value": 429}, "overloaded"),
         ({"effect": "status", "match": WEB, "value": 401}, "upstream_refused"),
         ({"effect": "status", "match": WEB, "value": 500}, "upstream_failed"),
-        ({"effect": "drop-before", "match": WEB}, "upstream_failed"),
+        ({"effect": "drop-before", "match": WEB}, "worker_unavailable"),
         ({"effect": "truncate", "match": WEB}, "truncated_stream"),
         ({"effect": "kill-before", "match": "modal/yapit-tone/*", "count": 2}, "upstream_failed"),
         ({"effect": "kill-during", "match": "modal/yapit-tone/*"}, "truncated_stream"),
