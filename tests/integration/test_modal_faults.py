@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 
 from emulator.app import Emulator
 from emulator.engine.faults import Effect, FaultRule
+from emulator.engine.jobs import JobState
+from emulator.engine.pool import WorkerPool
 from emulator.server import Server
 from tests.adapters import tone
 from tests.conftest import API_KEY, TEST_FUNCTIONS, modal_settings, serve
+from tests.integration.test_leaving import eventually
 from yapit.contracts import AudioEvent, DoneEvent, SynthesisJob, SynthesisParameters
 from yapit.errors import YapitError
 from yapit.gateway.processors.tts.base import Context
@@ -205,3 +209,23 @@ async def test_a_container_that_is_slow_to_come_back_is_waited_for(
     set_rule(died, slow)
     assert await speak(way) == expected(way)
     assert emulator.faults.struck == [1, 1]
+
+
+def pool(emulator: Emulator) -> WorkerPool:
+    function = emulator.modal.registry.find("yapit-tone", "TTS.*")
+    assert function is not None
+    return function.pool
+
+
+@pytest.mark.parametrize(("way", "end"), [("remote", JobState.COMPLETED), ("spawn", JobState.CANCELLED)])
+async def test_a_spawned_call_is_cancelled_when_its_caller_leaves_and_a_short_one_spoken_to_its_end(
+    emulator: Emulator, set_rule: Any, speak: Speak, way: str, end: JobState
+) -> None:
+    """The SDK does not tell the id of a call that is waited for (modal 1.6.4)."""
+    before = pool(emulator).finished[end]
+    set_rule({"effect": "stuck", "match": "modal/yapit-tone/*", "value": 0.5})
+    leaving = asyncio.ensure_future(speak(way))
+    await eventually(lambda: emulator.faults.struck == [1])
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await eventually(lambda: pool(emulator).finished[end] == before + 1)
