@@ -11,6 +11,8 @@ from emulator.engine.faults import Faults
 from emulator.modal.control_plane import ControlPlane
 
 APP = "conformance"
+REMEMBERS_VARIANTS = tuple(int(part) for part in modal.__version__.split(".")[:2]) >= (1, 5)
+"""Whether the SDK binds the same options once, and not each time."""
 
 
 @dataclass(slots=True)
@@ -35,3 +37,7 @@ class Cloud:
 
     def call(self, call_id: str) -> Any:
         return modal.FunctionCall.from_id(call_id, client=self.client)
+
+
+async def close(client: modal.Client) -> None:
+    await (client.close if hasattr(client, "close") else client._close).aio()  # private before 1.6

@@ -21,7 +21,7 @@ import pytest
 
 from emulator import fault_requests
 from emulator.engine.faults import FaultRule
-from tests.conformance.modal_cloud import Cloud
+from tests.conformance.modal_cloud import Cloud, close
 from tests.conformance.modal_serving import PROXY_HEADERS, TOKEN
 
 RPCS_PATH, CLOCK_PATH = "/_test/rpcs", "/_test/clock"
@@ -132,7 +132,7 @@ class Emulated:
         self.rpc.log.clear()
         yield Cloud(client, PROXY_HEADERS, self, self.faults)
         self.faults.set([])
-        await (client.close if hasattr(client, "close") else client._close).aio()  # private before 1.6
+        await close(client)
 
 
 @contextmanager
