@@ -12,7 +12,7 @@ SPECS := $(wildcard functions/*/pyproject.toml)
 .DEFAULT_GOAL := help
 .PHONY: help say emulate test test-slow coverage-page check format bench new-function install setup lock clean
 .PHONY: plan-runpod deploy-runpod destroy-runpod plan-modal deploy-modal destroy-modal
-.PHONY: conformance-runpod-cloud chaos-runpod hang-ups
+.PHONY: conformance-runpod-cloud conformance-modal conformance-modal-cloud chaos-runpod hang-ups
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -33,8 +33,14 @@ test-slow: .venv/.dev  ## minutes of listening: every codec, fifty sentences and
 conformance-runpod-cloud: .venv/.dev  ## RunPod itself, held to the same checklist: see docs/emulator.md
 	$(BIN)/python -m pytest -m runpod_cloud tests/conformance -rs $(ARGS)
 
+conformance-modal: .venv/.dev  ## Modal's checklist with three releases of its SDK: [ARGS="1.5.4"]
+	$(BIN)/python -m tests.conformance.sdk_versions $(ARGS)
+
+conformance-modal-cloud: .venv/.dev  ## Modal itself, held to what needs no emulator: see docs/emulator.md
+	$(BIN)/python -m pytest -m modal_cloud tests/conformance -rs $(ARGS)
+
 test-deploy: .venv/.dev  ## every function deployed at the emulated Modal by Modal's own CLI, and heard
-	$(BIN)/python -m pytest -m 'slow or not slow' tests/integration/test_modal_deploy.py
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/integration/test_modal_*.py
 
 hang-ups: .venv/.dev  ## a client that hangs up 1,000 times on each of Modal's ways: what is left behind
 	$(BIN)/python -m pytest -m slow -rP tests/integration/test_hangups.py

@@ -33,7 +33,7 @@ RPCS = {
     "ContainerHello": "",
     "ContainerStop": "",
     "EnvironmentGetOrCreate": "one environment",
-    "FunctionBindParams": "CPU, memory, GPU, secrets and volumes of `with_options` change nothing",
+    "FunctionBindParams": "CPU, memory, GPU and volumes of `with_options` change nothing",
     "FunctionCallCancel": "words of the error [?]",
     "FunctionCallFromId": "",
     "FunctionCallGetDataIn": "",

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from emulator.engine.clock import VirtualClock
-from tests.conformance import modal_emulated, modal_in_process
+from tests.conformance import modal_account, modal_emulated, modal_in_process
 from tests.conformance.ahead import Ahead
 from tests.conformance.backends import EMULATED, Backend, cloud_backend, emulated
 from tests.conformance.cloud import Cloud
@@ -55,9 +55,11 @@ def virtual_defined_app() -> Iterator[Emulated]:
         yield emulator
 
 
-@pytest.fixture(params=["in-process", "container"])
+@pytest.fixture(params=["in-process", "container", pytest.param("cloud", marks=pytest.mark.modal_cloud)])
 async def modal_cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModalCloud]:
-    if request.param == "container":
+    if request.param == "cloud":
+        served = modal_account.cloud(request, monkeypatch)
+    elif request.param == "container":
         served = request.getfixturevalue("deployed_app").cloud(monkeypatch)
     elif modal_emulated.runs_elsewhere():
         served = request.getfixturevalue("defined_app").cloud(monkeypatch)

@@ -9,9 +9,8 @@ from typing import Any
 import modal
 
 from tests.conformance import modal_served
-from tests.conformance.modal_cloud import APP
 
-app = modal.App(APP)
+app = modal.App(modal_served.APP, image=modal.Image.debian_slim().pip_install("starlette"))
 THRICE = modal.Retries(max_retries=2, backoff_coefficient=1.0, initial_delay=0.0, max_delay=1.0)
 
 
@@ -55,6 +54,10 @@ class Methods:
     @modal.method()
     async def try_again(self, tries: str, failures: int) -> int:
         return await self.served.try_again(tries, failures, tries_before(tries))
+
+    @modal.method()
+    async def note_leave(self, note: str) -> None:
+        await self.served.note_leave(note)
 
     @modal.method()
     async def count(self, items: int) -> Any:
@@ -134,6 +137,15 @@ class Alone(Methods):
 @served()
 class Unused(Methods):
     """Never called."""
+
+
+@served()
+class Leaving(Methods):
+    """Says when it ends."""
+
+    @modal.exit()
+    def exit(self) -> None:
+        self.served.leave()
 
 
 @served()

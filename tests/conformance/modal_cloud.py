@@ -9,8 +9,8 @@ import modal
 
 from emulator.engine.faults import Faults
 from emulator.modal.control_plane import ControlPlane
+from tests.conformance.modal_served import APP
 
-APP = "conformance"
 REMEMBERS_VARIANTS = tuple(int(part) for part in modal.__version__.split(".")[:2]) >= (1, 5)
 """Whether the SDK binds the same options once, and not each time."""
 

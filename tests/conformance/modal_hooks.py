@@ -36,17 +36,6 @@ class Snapped:
         return {"log": self.log, "task": os.environ["MODAL_TASK_ID"]}
 
 
-@app.cls(scaledown_window=2)
-class Leaving:
-    @modal.method()
-    async def leave_note(self, note: str) -> None:
-        self.note = note
-
-    @modal.exit()
-    def exit(self) -> None:
-        Path(self.note).write_text("exited")
-
-
 @app.function(scaledown_window=60)
 @modal.batched(max_batch_size=3, wait_ms=400)
 async def batched(numbers: list[int]) -> list[dict[str, int]]:

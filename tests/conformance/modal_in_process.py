@@ -24,7 +24,7 @@ from tests.conformance.modal_served import Served
 from tests.conformance.modal_serving import PROXY_HEADERS, TOKEN, serving
 
 GENERATORS = ("count", "chunks_of", "gated", "fail_after")
-FUNCTIONS = ("echo", "who", "fail", "hold", "hold_blocking", "answer_of", "size_of", "try_again")
+FUNCTIONS = ("echo", "who", "fail", "hold", "hold_blocking", "answer_of", "size_of", "try_again", "note_leave")
 LIMITS = PoolLimits(max_workers=2, concurrency=8, idle_timeout_s=60)
 
 
@@ -50,6 +50,11 @@ class ServedInstance:
 
     def _try_again(self, context: CallContext, tries: str, failures: int) -> Any:
         return self._served.try_again(tries, failures, context.retry_count)
+
+
+class LeavingInstance(ServedInstance):
+    async def stop(self) -> None:
+        self._served.leave()
 
 
 class BrokenInstance(ServedInstance):
@@ -91,6 +96,7 @@ def define(control_plane: ControlPlane) -> None:
     _define_class(control_plane, "Single", Settings(PoolLimits(max_workers=1, concurrency=1, idle_timeout_s=60)))
     _define_class(control_plane, "Alone", Settings(PoolLimits(max_workers=1, concurrency=8, idle_timeout_s=60)))
     _define_class(control_plane, "Unused", Settings(LIMITS))
+    _define_class(control_plane, "Leaving", Settings(LIMITS), instance=LeavingInstance)
     _define_class(control_plane, "Broken", Settings(LIMITS), instance=BrokenInstance)
     for name in ("echo", "count"):
         function = Definition(

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+APP = "conformance"
 POLL_S, MAX_WAIT_S = 0.005, 30.0
 
 
@@ -25,6 +26,7 @@ class Served:
 
     def __init__(self, voice: str = "") -> None:
         self.instance, self.voice = str(uuid.uuid4()), voice
+        self.notes: list[str] = []
 
     async def echo(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return {"args": list(args), "kwargs": kwargs}
@@ -62,6 +64,14 @@ class Served:
         if note(tries, retry_count) <= failures:
             raise ValueError(f"try {retry_count} failed")
         return retry_count
+
+    async def note_leave(self, note: str) -> None:
+        """`leave` is to say so there."""
+        self.notes.append(note)
+
+    def leave(self) -> None:
+        for note in self.notes:
+            mark(note, "left")
 
     async def count(self, items: int) -> AsyncGenerator[int, None]:
         for item in range(items):

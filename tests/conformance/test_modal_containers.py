@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,13 +14,13 @@ import modal
 import pytest
 from modal_proto import api_pb2
 
+from emulator.engine.clock import VirtualClock
+from emulator.engine.faults import Effect, FaultRule
 from tests.conformance import modal_hooks
 from tests.conformance.modal_cloud import Cloud
 from tests.conformance.modal_emulated import Emulated
 from tests.conformance.modal_raw import raw
-from tests.conformance.modal_served import opened
-
-EXIT_TIMEOUT_S = 15
+from tests.conformance.modal_served import appeared, is_there
 
 
 @pytest.fixture(scope="session")
@@ -117,12 +118,16 @@ async def test_34_a_failing_enter_is_the_callers_error(modal_cloud: Cloud) -> No
         await modal_cloud.cls("Broken")().echo.remote.aio()
 
 
-async def test_35_the_exit_hook_runs_when_a_container_is_not_needed_any_more(hooks: Hooks, tmp_path: Path) -> None:
-    note = tmp_path / "note"
-    await hooks.cls("Leaving").leave_note.remote.aio(str(note))
-    async with asyncio.timeout(EXIT_TIMEOUT_S):
-        await opened(str(note))
-    assert note.read_text() == "exited"
+async def test_35_the_exit_hook_runs_when_a_container_is_not_needed_any_more(
+    virtual_modal: tuple[Cloud, VirtualClock], tmp_path: Path
+) -> None:
+    cloud, clock = virtual_modal
+    note = str(tmp_path / "note")
+    await cloud.cls("Leaving")().note_leave.remote.aio(note)
+    await clock.advance(59)
+    assert not is_there(f"{note}.left")
+    await clock.advance(2)
+    await appeared(f"{note}.left")
 
 
 async def test_36_inputs_come_in_batches(hooks: Hooks) -> None:
@@ -133,11 +138,46 @@ async def test_36_inputs_come_in_batches(hooks: Hooks) -> None:
     assert Counter(answer["batch"] for answer in answers) == {3: 3, 2: 2}
 
 
+async def test_37_an_input_waits_while_the_container_has_as_many_as_it_may(modal_cloud: Cloud, tmp_path: Path) -> None:
+    single, first, second = modal_cloud.cls("Single")(), tmp_path / "first", tmp_path / "second"
+    calls = [await single.hold.spawn.aio(str(gate)) for gate in (first, second)]
+    await appeared(f"{first}.started")
+    await modal_cloud.cls()().echo.remote.aio()  # time enough for another input to begin
+    assert not is_there(f"{second}.started")
+    first.touch()
+    await appeared(f"{second}.started")
+    second.touch()
+    assert [await call.get.aio() for call in calls] == ["held", "held"]
+
+
 async def test_37_no_container_has_more_inputs_than_it_may(hooks: Hooks) -> None:
     crowded = hooks.cls("Crowded")
     answers = await asyncio.gather(*(crowded.crowd.remote.aio() for _ in range(12)))
     assert max(answer["most"] for answer in answers) == 2
     assert len({answer["pid"] for answer in answers}) == 2
+
+
+async def test_a_slow_snapshot_is_waited_for(hooks: Hooks) -> None:
+    delay = FaultRule(Effect.LATENCY, match="RPC ContainerCheckpoint", count=1, value=0.3)
+    hooks.cloud.faults.set([delay])
+    variant = modal.Cls.from_name(modal_hooks.APP, "Snapped", client=hooks.cloud.client).with_options(timeout=77)
+    begun_at = time.monotonic()
+    assert (await variant().what.remote.aio())["log"] == ["load", 2, "wake", 4]
+    assert time.monotonic() - begun_at > delay.value
+
+
+async def test_an_output_that_is_lost_is_made_again_after_a_silence(
+    virtual_modal: tuple[Cloud, VirtualClock], tmp_path: Path
+) -> None:
+    cloud, clock = virtual_modal
+    tries = tmp_path / "tries"
+    cloud.faults.set([FaultRule(Effect.LOSE_RESULT, match="modal/*", count=1)])
+    calling = asyncio.create_task(cloud.cls()().try_again.remote.aio(str(tries), 0))
+    await appeared(f"{tries}.1")
+    while not is_there(f"{tries}.2"):  # the first try may not have ended yet
+        await clock.advance(10)
+    await calling
+    assert len(tries.read_text().split()) == 2
 
 
 async def test_an_images_environment_and_a_secret_reach_the_container_and_nothing_else(

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import Stack, running_stack
 from yapit.function_spec import discover, functions_root
 
+pytestmark = pytest.mark.slow
+
 SPECS = {name: spec for name, spec in discover(functions_root()).items() if spec.install == "default"}
 DEPLOY_TIMEOUT_S, SPEECH_TIMEOUT_S = 90.0, 60.0
 POLL_S = 0.05
