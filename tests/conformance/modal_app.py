@@ -128,7 +128,7 @@ class Single(Methods):
     """One input at a time."""
 
 
-@app.cls(max_containers=1, scaledown_window=60)
+@app.cls(max_containers=1, scaledown_window=60, timeout=86_400)
 @modal.concurrent(max_inputs=8)
 class Alone(Methods):
     """For tests that end its container."""
