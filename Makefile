@@ -45,7 +45,7 @@ test-deploy: .venv/.dev  ## every function deployed at the emulated Modal by Mod
 hang-ups: .venv/.dev  ## a client that hangs up 1,000 times on each of Modal's ways: what is left behind
 	$(BIN)/python -m pytest -m slow -rP tests/integration/test_hangups.py
 
-chaos-runpod: .venv/.dev  ## 10,000 jobs while workers die and connections break: [ARGS="--jobs 500 --workers process"]
+chaos-runpod: .venv/.dev  ## 10,000 jobs while workers die and connections break: [ARGS="--jobs 500 --out docs/benchmarks.md"]
 	$(BIN)/python -m tests.chaos.runpod $(ARGS)
 
 check: .venv/.dev  ## style, types, import rules

@@ -27,6 +27,7 @@ from emulator.engine.jobs import Job
 from emulator.engine.store import JobStore
 from emulator.server import Server
 from tests.adapters import tone
+from tests.bench.report import merged, table
 from tests.conftest import API_KEY, TEST_FUNCTIONS, serve
 from yapit.contracts import AudioEvent, DoneEvent, SynthesisJob, SynthesisParameters
 from yapit.errors import YapitError
@@ -127,6 +128,23 @@ class Report:
             return None
         return f"{what} grew from {values[0]:.0f} to {values[-1]:.0f}"
 
+    def section(self) -> str:
+        """For docs/benchmarks.md."""
+        memory = [[s.at_job, f"{s.rss_mib:.0f}", s.objects] for s in self.samples]
+        faults = ", ".join(f"{name} {count}" for name, count in self.struck.items())
+        return "\n\n".join(
+            [
+                "## RunPod under chaos",
+                f"{self.jobs:,} jobs through one emulated endpoint with handlers in its process, over sockets, by "
+                f"`RunpodProcessor` (`make chaos-runpod`). Faults: {faults}.",
+                f"{self.whole:,} arrived whole and once, {len(self.wrong)} wrong, {len(self.lost)} not at all. "
+                f"{sum(self.told.values())} times a client was told of an error that may pass, and asked again. The "
+                f"endpoint took {self.taken:,} jobs, of which {self.unfinished} did not end. Clients and emulator are "
+                "one process; this is its memory:",
+                table(["after jobs", "MiB", "objects"], memory),
+            ]
+        )
+
     def __str__(self) -> str:
         lines = [
             f"{self.jobs} jobs in {self.seconds:.0f} s ({self.jobs / self.seconds:.0f}/s): {self.whole} whole, "
@@ -200,7 +218,7 @@ class Chaos:
         return b"".join(event.decoded() for event in events if isinstance(event, AudioEvent))
 
     def account(self, report: Report) -> None:
-        """What the endpoint says of its jobs, once their clients are done. Of the emulator's own loop."""
+        """What the endpoint says of its jobs, once their clients are done."""
         pool, faults = self.endpoint.pool, self.emulator.faults
         report.taken, report.ended = self.jobs.taken, Counter({s.name: n for s, n in pool.finished.items()})
         report.unfinished = self.jobs.taken - sum(pool.finished.values())
@@ -216,6 +234,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--out", type=Path, help="also write the figures there, such as to docs/benchmarks.md")
     parser.add_argument("--workers", choices=["in-process", "process"], default="in-process")
     chosen = parser.parse_args()
     made: list[Emulator] = []
@@ -230,6 +249,9 @@ def main() -> None:
         _until_all_ended(chaos)
         chaos.account(report)
     print(report)
+    if chosen.out:
+        before = chosen.out.read_text(encoding="utf-8")
+        chosen.out.write_text(merged(before, [report.section()]), encoding="utf-8")
     sys.exit(1 if report.problems else 0)
 
 
