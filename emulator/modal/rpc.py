@@ -24,10 +24,12 @@ from emulator.engine.faults import Effect, Faults
 from emulator.modal.idempotency import Answers
 from emulator.modal.protocol import StatusDetails, rpcs, service
 from emulator.modal.server_connection import ServerConnection
+from yapit.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 2.0
+EVERY_ADDRESS = ("", "0.0.0.0", "::")
 MAX_LOG_ENTRIES = 10_000
 STATUS_OF_HTTP = {
     400: Status.INVALID_ARGUMENT,
@@ -94,12 +96,21 @@ class RpcServer:
         return set(self._handlers)
 
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Serve on a TCP socket, port 0 being any free one; its URL."""
-        listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio turns Nagle off only where the protocol is named
+        """Serve on a TCP socket, port 0 being any free one; its URL. Raises `ConfigurationError` for one that is taken.
+
+        The SDK takes no URL with an IPv6 address in it (modal 1.6.4, `create_channel`).
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, proto=socket.IPPROTO_TCP)  # or asyncio leaves Nagle's delay on
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            listener.close()
+            raise ConfigurationError(f"Modal's API cannot listen at {host}, port {port}: {error.strerror}") from None
         await self._make().start(sock=listener)
-        return f"http://{host}:{listener.getsockname()[1]}"
+        reached = "127.0.0.1" if host in EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+        return f"http://{reached}:{listener.getsockname()[1]}"
 
     async def listen_at(self, path: str) -> None:
         """Serve on a unix socket."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from emulator.engine.clock import VirtualClock
 from emulator.engine.faults import Effect, FaultRule, Faults
 from emulator.modal.rpc import Caller, Once, RpcServer
 from emulator.modal.server_connection import OneWriteTransport
+from yapit.errors import ConfigurationError
 
 
 @asynccontextmanager
@@ -126,6 +128,22 @@ async def test_an_rpc_may_be_dropped(effect: Effect, times_served: int) -> None:
 
 async def _hello(_request: Empty, _: Caller) -> api_pb2.ClientHelloResponse:
     return api_pb2.ClientHelloResponse()
+
+
+async def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = RpcServer({}, authorise=lambda _name, _caller: None, clock=VirtualClock(), faults=Faults())
+        with pytest.raises(
+            ConfigurationError, match=f"cannot listen at 127.0.0.1, port {port}: Address already in use"
+        ):
+            await server.listen(port=port)
+
+
+async def test_a_server_that_listens_everywhere_is_reached_on_loopback() -> None:
+    server = RpcServer({}, authorise=lambda _name, _caller: None, clock=VirtualClock(), faults=Faults())
+    assert (await server.listen("0.0.0.0")).startswith("http://127.0.0.1:")
+    await server.close()
 
 
 async def test_a_server_that_closes_leaves_no_connection_open() -> None:
