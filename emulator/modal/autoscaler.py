@@ -42,12 +42,14 @@ class Autoscaler:
     async def update(
         self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, _: Caller
     ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
-        """Until the next deploy. `buffer_containers` is taken and changes nothing here."""
+        """Until the next deploy."""
         pool, wanted = self._intake.function(request.function_id).pool, request.settings
         if wanted.HasField("min_containers"):
             pool.limits = replace(pool.limits, min_workers=wanted.min_containers)
         if wanted.HasField("max_containers"):
             pool.limits = replace(pool.limits, max_workers=wanted.max_containers or pool.limits.max_workers)
+        if wanted.HasField("buffer_containers"):
+            pool.limits = replace(pool.limits, buffer_workers=wanted.buffer_containers)
         if wanted.HasField("scaledown_window"):
             pool.limits = replace(pool.limits, idle_timeout_s=float(wanted.scaledown_window))
         pool.open()
@@ -58,5 +60,6 @@ def _told(limits: PoolLimits) -> api_pb2.AutoscalerSettings:
     return api_pb2.AutoscalerSettings(
         min_containers=limits.min_workers,
         max_containers=limits.max_workers,
+        buffer_containers=limits.buffer_workers,
         scaledown_window=round(limits.idle_timeout_s),
     )

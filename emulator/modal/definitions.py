@@ -45,6 +45,7 @@ class Settings:
             self.limits,
             max_workers=options.concurrency_limit or self.limits.max_workers,
             concurrency=options.max_concurrent_inputs or self.limits.concurrency,
+            buffer_workers=options.buffer_containers or self.limits.buffer_workers,
             idle_timeout_s=float(options.task_idle_timeout_secs or self.limits.idle_timeout_s),
             min_workers=0,  # the base's containers are kept warm, a variant's are not
         )

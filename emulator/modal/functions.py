@@ -42,6 +42,7 @@ def define(spec: FunctionSpec, blobs: BlobStore) -> Definition:
     limits = PoolLimits(
         min_workers=spec.scaling.min_workers,
         max_workers=spec.scaling.max_workers,
+        buffer_workers=spec.modal.buffer_workers,
         concurrency=spec.scaling.concurrency,
         idle_timeout_s=spec.scaling.idle_timeout_s,
     )

@@ -126,3 +126,15 @@ async def _until_backlog(method: Any, backlog: int) -> None:
 async def _get(cloud: Cloud, path: str) -> httpx.Response:
     async with httpx.AsyncClient(base_url=cloud.control_plane.addresses.http, headers=cloud.proxy_headers) as http:
         return await http.get(path)
+
+
+async def test_the_autoscaler_is_asked_and_told(virtual_modal: tuple[Cloud, VirtualClock]) -> None:
+    cloud, _ = virtual_modal
+    echo = cloud.cls("Short")().echo
+    assert (await echo.autoscaler.settings.aio()).max_containers == 2
+    await echo.autoscaler.update.aio(min_containers=1, max_containers=3, buffer_containers=1, scaledown_window=30)
+    found = await echo.autoscaler.settings.aio()
+    settings = (found.min_containers, found.max_containers, found.buffer_containers, found.scaledown_window)
+    assert settings == (1, 3, 1, 30)
+    assert (await echo.get_current_stats.aio()).num_total_runners >= 1
+    await echo.autoscaler.update.aio(min_containers=0, max_containers=2, buffer_containers=0, scaledown_window=60)
