@@ -57,11 +57,6 @@ class Container(PulledWorker):
         self._result: Output | None = None
         self._is_ready = False
 
-    @property
-    def pid(self) -> int | None:
-        """Of the main process, and of its group."""
-        return self._group.pid if self._group else None
-
     # the pool's side
 
     async def start(self) -> None:

@@ -15,7 +15,7 @@ from emulator.engine.clock import Clock
 from emulator.engine.jobs import Attempt
 from emulator.modal import asgi, facts
 from emulator.modal.blobs import BlobStore
-from emulator.modal.container import Container, Held
+from emulator.modal.container import Container
 from emulator.modal.protocol import CBOR
 from emulator.modal.results import Chunk, Output, Result, success
 from emulator.modal.rpc import Caller, Handlers
@@ -91,7 +91,7 @@ class ContainerApi:
     async def put_data_out(self, request: api_pb2.FunctionCallPutDataRequest, _: Caller) -> Empty:
         """What a generator yielded, or a web endpoint sends. Chunks come once more where the SDK saw no answer."""
         self._container.alive()
-        held = self._held(request.function_call_id)
+        held = self._container.of_call(request.function_call_id)
         if held is None:
             return Empty()
         for chunk in sorted(request.data_chunks, key=lambda chunk: chunk.index):
@@ -104,7 +104,7 @@ class ContainerApi:
         self, request: api_pb2.FunctionCallGetDataRequest, _: Caller
     ) -> AsyncIterator[api_pb2.DataChunk]:
         """The body of a web request as it comes, and that the client left."""
-        held = self._held(request.function_call_id)
+        held = self._container.of_call(request.function_call_id)
         if held is None or held.attempt.input.web is None:
             raise GRPCError(Status.NOT_FOUND, f"call {request.function_call_id!r} takes no data here")
         receive, index = held.attempt.input.web.reader(), 0
@@ -149,9 +149,6 @@ class ContainerApi:
         except BaseException:
             self._container.take_back(attempts)
             raise
-
-    def _held(self, function_call_id: str) -> Held | None:
-        return self._container.of_call(function_call_id)
 
     def _add(self, attempt: Attempt, chunk: api_pb2.DataChunk) -> None:
         if chunk.data_format != asgi.ASGI:

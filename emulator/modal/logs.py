@@ -73,9 +73,6 @@ class Logs:
         self._entries.append(Entry(number, app_id, function_id, task_id, self._clock.time(), text[:MAX_LINE]))
         self._changes.announce()
 
-    def lines(self, app_id: str) -> list[str]:
-        return [entry.text for entry in self._entries if entry.app_id == app_id]
-
     async def count(self, request: api_pb2.AppCountLogsRequest, _: Caller) -> api_pb2.AppCountLogsResponse:
         """Lines per `bucket_secs`: the SDK fetches dense times in parts."""
         since, until, width_s = _seconds(request.since), _seconds(request.until), request.bucket_secs or 1

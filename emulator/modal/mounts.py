@@ -31,7 +31,8 @@ class Mounts:
     def __init__(self, ids: Ids, blobs: BlobStore) -> None:
         self._ids, self._blobs = ids, blobs
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._sizes: dict[str, int] = {}
+        self._known: set[str] = set()
+        self._total_bytes = 0
         self._mounts: dict[str, list[api_pb2.MountFile]] = {}
         self._named: dict[str, str] = {}
 
@@ -45,18 +46,18 @@ class Mounts:
     async def check_existence(
         self, request: api_pb2.MountBatchedCheckExistenceRequest, _: Caller
     ) -> api_pb2.MountBatchedCheckExistenceResponse:
-        missing = [digest for digest in request.sha256_hex_hashes if digest not in self._sizes]
+        missing = [digest for digest in request.sha256_hex_hashes if digest not in self._known]
         return api_pb2.MountBatchedCheckExistenceResponse(missing_sha256_hex_hashes=missing, checked_at=_now())
 
     async def put_file(self, request: api_pb2.MountPutFileRequest, _: Caller) -> api_pb2.MountPutFileResponse:
         """Without content it is a question: whether the file is here (SDKs before 1.5 ask so)."""
         kind = request.WhichOneof("data_oneof")
-        if kind is not None and request.sha256_hex not in self._sizes:
+        if kind is not None and request.sha256_hex not in self._known:
             content = request.data if kind == "data" else self._blobs.get(request.data_blob_id)
             if content is None:
                 raise GRPCError(Status.NOT_FOUND, f"there is no blob {request.data_blob_id!r}, or not any more")
             self._keep(request.sha256_hex, content)
-        return api_pb2.MountPutFileResponse(exists=request.sha256_hex in self._sizes, checked_at=_now())
+        return api_pb2.MountPutFileResponse(exists=request.sha256_hex in self._known, checked_at=_now())
 
     async def get_or_create(
         self, request: api_pb2.MountGetOrCreateRequest, _: Caller
@@ -66,7 +67,7 @@ class Mounts:
         files = [*request.files]
         if not files and request.namespace != GLOBAL and request.deployment_name not in self._named:
             raise GRPCError(Status.NOT_FOUND, f"there is no mount {request.deployment_name!r}")
-        if absent := [file.filename for file in files if file.sha256_hex not in self._sizes]:
+        if absent := [file.filename for file in files if file.sha256_hex not in self._known]:
             raise GRPCError(Status.FAILED_PRECONDITION, f"these files were not uploaded: {', '.join(absent[:5])}")
         if len(files) > MAX_FILES or len(self._mounts) >= MAX_MOUNTS:
             raise GRPCError(
@@ -84,9 +85,6 @@ class Mounts:
         return api_pb2.MountGetOrCreateResponse(
             mount_id=mount_id, handle_metadata=api_pb2.MountHandleMetadata(content_checksum_sha256_hex=digest)
         )
-
-    def checksum(self, mount_id: str) -> str:
-        return _digest(self._mounts.get(mount_id, []))
 
     def unpack(self, mount_ids: Iterable[str], root: Path) -> None:
         """Lay the files of these mounts out below `root` as they lie below `/` in a container; later ones win."""
@@ -106,13 +104,14 @@ class Mounts:
     def _keep(self, digest: str, content: bytes) -> None:
         if hashlib.sha256(content).hexdigest() != digest:
             raise GRPCError(Status.INVALID_ARGUMENT, f"the content of {digest!r} has another SHA-256")
-        if len(content) > MAX_FILE_BYTES or sum(self._sizes.values()) + len(content) > MAX_STORE_BYTES:
+        if len(content) > MAX_FILE_BYTES or self._total_bytes + len(content) > MAX_STORE_BYTES:
             raise GRPCError(
                 Status.RESOURCE_EXHAUSTED,
                 f"the emulator keeps files of at most {MAX_FILE_BYTES:,} bytes, {MAX_STORE_BYTES:,} in all",
             )
         self._path(digest).write_bytes(content)
-        self._sizes[digest] = len(content)
+        self._known.add(digest)
+        self._total_bytes += len(content)
 
     def _path(self, digest: str) -> Path:
         if self._folder is None:

@@ -85,7 +85,7 @@ class Stored:
         name, values = request.deployment_name, dict(request.env_dict)
         existing = self._secrets.get(self._secret_names.get(name, ""))
         if not name:
-            secret = self._add("", values)
+            secret = self._anonymous(values)
         elif existing is None:
             if request.object_creation_type == FROM_NAME:
                 raise GRPCError(Status.NOT_FOUND, self._unknown_secret(name))
@@ -126,6 +126,11 @@ class Stored:
             version=request.version or api_pb2.VOLUME_FS_VERSION_V1,
             metadata=api_pb2.VolumeMetadata(name=name, version=request.version or api_pb2.VOLUME_FS_VERSION_V1),
         )
+
+    def _anonymous(self, values: Mapping[str, str]) -> Secret:
+        """One that comes with a deploy. The next deploy brings it again."""
+        same = (secret for secret in self._secrets.values() if not secret.name and secret.values == values)
+        return next(same, None) or self._add("", values)
 
     def _add(self, name: str, values: Mapping[str, str]) -> Secret:
         self._check_room(self._secrets, "secrets")

@@ -127,6 +127,17 @@ async def test_a_secret_that_exists_is_kept_replaced_or_refused_as_asked() -> No
     assert stored.secret_values(kept) == {"KEY": "2"}
 
 
+async def test_a_secret_that_comes_with_every_deploy_is_one() -> None:
+    stored = Stored(Ids())
+
+    async def bring(value: str) -> str:
+        request = api_pb2.SecretGetOrCreateRequest(env_dict={"KEY": value})
+        return str((await stored.secret_get_or_create(request, CALLER)).secret_id)
+
+    assert await bring("1") == await bring("1")
+    assert await bring("1") != await bring("2")
+
+
 def test_secrets_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
     path.write_text('{"hf": {"HF_TOKEN": "1"}}')
