@@ -37,12 +37,13 @@ def main() -> int:
 
 def run(release: str) -> tuple[int, str]:
     """pytest's exit code and its last line."""
-    python = sys.executable if release == version("modal") else str(environment(release))
+    is_ours = release == version("modal")
+    python, elsewhere = (sys.executable, {}) if is_ours else (environment(release), {SERVER_PYTHON: sys.executable})
     print(f"--- modal {release}", flush=True)
     done = subprocess.Popen(
         [python, "-m", "pytest", "-q", *TESTS],
         cwd=ROOT,
-        env={**os.environ, SERVER_PYTHON: sys.executable},
+        env={**os.environ, **elsewhere},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -155,7 +155,7 @@ async def test_37_no_container_has_more_inputs_than_it_may(hooks: Hooks) -> None
     crowded = hooks.cls("Crowded")
     answers = await asyncio.gather(*(crowded.crowd.remote.aio() for _ in range(12)))
     assert max(answer["most"] for answer in answers) == 2
-    assert len({answer["pid"] for answer in answers}) == 2
+    assert len({answer["pid"] for answer in answers}) <= 2
 
 
 async def test_a_slow_snapshot_is_waited_for(hooks: Hooks) -> None:
