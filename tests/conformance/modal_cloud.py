@@ -11,7 +11,8 @@ from emulator.engine.faults import Faults
 from emulator.modal.control_plane import ControlPlane
 from tests.conformance.modal_served import APP
 
-REMEMBERS_VARIANTS = tuple(int(part) for part in modal.__version__.split(".")[:2]) >= (1, 5)
+RELEASE = tuple(int(part) for part in modal.__version__.split(".")[:2])
+REMEMBERS_VARIANTS = RELEASE >= (1, 5)
 """Whether the SDK binds the same options once, and not each time."""
 
 

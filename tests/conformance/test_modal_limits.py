@@ -17,7 +17,7 @@ from emulator.engine.clock import VirtualClock
 from emulator.engine.faults import Effect, FaultRule
 from emulator.modal import facts
 from emulator.modal.limits import ModalLimits
-from tests.conformance.modal_cloud import Cloud
+from tests.conformance.modal_cloud import RELEASE, Cloud
 from tests.conformance.modal_in_process import in_process
 from tests.conformance.modal_raw import raw
 from tests.conformance.modal_served import appeared
@@ -128,6 +128,7 @@ async def _get(cloud: Cloud, path: str) -> httpx.Response:
         return await http.get(path)
 
 
+@pytest.mark.skipif(RELEASE < (1, 6), reason="the SDK's Function.autoscaler is of 1.6")
 async def test_the_autoscaler_is_asked_and_told(virtual_modal: tuple[Cloud, VirtualClock]) -> None:
     cloud, _ = virtual_modal
     echo = cloud.cls("Short")().echo
