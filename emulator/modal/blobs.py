@@ -46,6 +46,7 @@ class BlobStore:
     def __init__(self, clock: Clock, ids: Ids, addresses: Addresses) -> None:
         self._clock, self._ids, self._addresses = clock, ids, addresses
         self._blobs: OrderedDict[str, _Blob] = OrderedDict()
+        self._total_bytes = 0
 
     def __len__(self) -> int:
         return len(self._blobs)
@@ -117,14 +118,15 @@ class BlobStore:
         return f"{self._addresses.http}{PATH}/{blob_id}"
 
     def _add(self, size_bytes: int, md5: str) -> str:
-        now_s, kept_bytes = self._clock.now(), sum(blob.size_bytes for blob in self._blobs.values())
+        now_s = self._clock.now()
         while self._blobs:
             oldest = next(iter(self._blobs.values()))
-            is_full = len(self._blobs) >= MAX_BLOBS or kept_bytes + size_bytes > MAX_TOTAL_BYTES
+            is_full = len(self._blobs) >= MAX_BLOBS or self._total_bytes + size_bytes > MAX_TOTAL_BYTES
             if oldest.expires_at > now_s and not is_full:
                 break
-            kept_bytes -= oldest.size_bytes
+            self._total_bytes -= oldest.size_bytes
             self._blobs.popitem(last=False)
         blob_id = self._ids.new("bl")
+        self._total_bytes += size_bytes
         self._blobs[blob_id] = _Blob(size_bytes, md5, now_s + facts.OUTPUT_RETENTION_S)
         return blob_id
