@@ -130,10 +130,11 @@ def _table(taken: dict[str, Taken]) -> str:
     for name, found in taken.items():
         if not name.startswith("ModalProcessor"):
             bare = found
-        figures = [statistics.median(found.first), statistics.median(found.whole), _p99(found.whole)]
-        ours = statistics.median(found.whole) - statistics.median(bare.whole)
-        rows.append([name, *(f"{figure:.2f}" for figure in figures), "" if found is bare else f"{ours:.2f}"])
-    return table(["way", "first audio p50 ms", "whole p50 ms", "whole p99 ms", "ours at p50, ms"], rows)
+        first, whole = statistics.median(found.first), statistics.median(found.whole)
+        ours = [first - statistics.median(bare.first), whole - statistics.median(bare.whole)]
+        shares = ["", ""] if found is bare else [f"{share:.2f}" for share in ours]
+        rows.append([name, f"{first:.2f}", shares[0], f"{whole:.2f}", shares[1], f"{_p99(found.whole):.2f}"])
+    return table(["way", "first audio p50 ms", "ours", "whole p50 ms", "ours", "whole p99 ms"], rows)
 
 
 def _p99(values: list[float]) -> float:

@@ -39,6 +39,7 @@ class Method:
     def __init__(self, *items: Item) -> None:
         self.items = items
         self.asked: list[object] = []
+        self.is_exhausted = False
         self.started, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.remote, self.spawn = SimpleNamespace(aio=self._remote), SimpleNamespace(aio=self._spawn)
@@ -64,6 +65,7 @@ class Method:
             if isinstance(item, Exception):
                 raise item
             yield item
+        self.is_exhausted = True
 
 
 class Script:
@@ -116,6 +118,8 @@ async def test_a_longer_text_is_a_stream() -> None:
     script = Script(stream=[CALL, audio(0), audio(1), DONE])
     assert await heard(script.processor, long_text()) == b"\0\0\1\0"
     assert script.synthesize.asked == []
+    await script.processor.close()
+    assert script.stream.is_exhausted  # or the SDK would break off what it still asks Modal
 
 
 async def test_a_job_that_may_take_hours_is_spawned_even_where_there_is_a_web_endpoint() -> None:

@@ -34,7 +34,7 @@ from yapit.gateway.routes import Route
 LONG_JOB_S = 3_600.0
 MAX_WHOLE_CHARACTERS = 200
 """About 15 s of speech, in one or two sentences."""
-CANCEL_TIMEOUT_S = 120.0
+END_TIMEOUT_S = 120.0
 """A generator's id is known when a container runs it: whoever leaves before waits for that, a cold start long."""
 CLOSE_TIMEOUT_S = 10.0
 _NAME = r"^[A-Za-z0-9_.-]{1,64}$"
@@ -61,7 +61,7 @@ class ModalProcessor(base.BaseTTSProcessor):
             timeout=httpx.Timeout(None, connect=5.0),  # the job's deadline bounds the rest
         )
         self._worker = HttpWorker(self._client, slug=self.slug, where="web endpoint", refusal=refusal(self.slug))
-        self._cancellations: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
 
     async def _events(self, job: SynthesisJob) -> AsyncGenerator[Event, None]:
         handles = await self._modal.handles()
@@ -92,7 +92,7 @@ class ModalProcessor(base.BaseTTSProcessor):
             is_over = True
         finally:
             if not is_over:
-                self._cancel_soon(_object_id(spawning))
+                self._end_soon(_object_id(spawning))
         for event in self._all(output):
             yield event
 
@@ -115,10 +115,7 @@ class ModalProcessor(base.BaseTTSProcessor):
                     is_over = not isinstance(event, AudioEvent)
                     yield event
         finally:
-            if is_over:
-                await items.aclose()
-            else:
-                self._cancel_soon(first, items)
+            self._end_soon(None if is_over else first, items)
 
     async def _from_web(self, job: SynthesisJob, url: str, proxy_token: dict[str, str]) -> AsyncGenerator[Event, None]:
         results = ResultUrls(self.slug, proxy_token)
@@ -130,7 +127,7 @@ class ModalProcessor(base.BaseTTSProcessor):
                     yield event
         finally:
             if results.call_id and not is_over:  # the connection that is closed now is not the one that carried the job
-                self._cancel_soon(_known(results.call_id))
+                self._end_soon(_known(results.call_id))
 
     def _all(self, output: object) -> list[Event]:
         """The events of a whole answer. What is known at its end of where the time went, the first audio tells."""
@@ -149,17 +146,22 @@ class ModalProcessor(base.BaseTTSProcessor):
             raise UpstreamFailed(f"{self.slug}: the stream began with {type(item).__name__} instead of its call's id")
         return str(item["call_id"])
 
-    def _cancel_soon(self, call_id: Awaitable[str], items: AsyncGenerator[Any, None] | None = None) -> None:
-        """Cancel at Modal without holding up whoever left, and read no more of `items`; `close` waits for it."""
-        task = asyncio.create_task(self._cancel(call_id, items))
-        self._cancellations.add(task)
-        task.add_done_callback(self._cancellations.discard)
+    def _end_soon(self, call_id: Awaitable[str] | None, items: AsyncGenerator[Any, None] | None = None) -> None:
+        """Cancel at Modal, or read the generator of a call that is over to its end, without holding up whoever listened
+        to it; `close` waits for it."""
+        task = asyncio.create_task(self._end(call_id, items))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
-    async def _cancel(self, call_id: Awaitable[str], items: AsyncGenerator[Any, None] | None) -> None:
+    async def _end(self, call_id: Awaitable[str] | None, items: AsyncGenerator[Any, None] | None) -> None:
         try:
             with self._modal.translated():
-                async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                    await self._modal.cancel(await call_id)
+                async with asyncio.timeout(END_TIMEOUT_S):
+                    if call_id is not None:
+                        await self._modal.cancel(await call_id)
+                    elif items is not None:
+                        async for _ in items:
+                            pass
         except YapitError:
             pass  # never taken, over already, or out of reach: the function's own time limit ends it
         finally:
@@ -170,8 +172,8 @@ class ModalProcessor(base.BaseTTSProcessor):
         return await self._modal.answers()
 
     async def close(self) -> None:
-        if self._cancellations:
-            _, late = await asyncio.wait(self._cancellations, timeout=CLOSE_TIMEOUT_S)
+        if self._endings:
+            _, late = await asyncio.wait(self._endings, timeout=CLOSE_TIMEOUT_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
