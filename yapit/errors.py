@@ -16,6 +16,7 @@
     │   ├── InvalidAudio            invalid_audio           500  no
     │   └── NoAudio                 no_audio                500  no
     ├── ConfigurationError          configuration_error     500  no
+    │   └── NotConfigured           not_configured          503  no
     ├── DeploymentFailed            deployment_failed       500  no
     ├── UpstreamFailed              upstream_failed         502  yes
     │   ├── UpstreamRefused         upstream_refused        502  no
@@ -126,6 +127,13 @@ class NoAudio(AdapterFailed):
 class ConfigurationError(YapitError):
     code = "configuration_error"
     http_status = 500
+
+
+class NotConfigured(ConfigurationError):
+    """A provider has a route here, but the account's key or the SDK is missing; other routes are none the worse."""
+
+    code = "not_configured"
+    http_status = 503
 
 
 class DeploymentFailed(YapitError):

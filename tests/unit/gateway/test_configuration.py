@@ -144,3 +144,25 @@ async def test_a_worker_that_is_down_is_said_so(tmp_path: Path) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (503, "worker_unavailable")
         assert response.headers["retry-after"] == "1"
         assert response.headers["x-should-retry"] == "true"
+
+
+async def test_a_provider_without_an_account_takes_no_other_route_down(tmp_path: Path) -> None:
+    processors = "yapit.gateway.processors.tts"
+    runpod = {"slug": "far", "function": "tone", "processor": f"{processors}.runpod.RunpodProcessor"}
+    app = create_app(settings(tmp_path, [GOOD, {**runpod, "runpod_endpoint_id": "ep"}], runpod_api_key=""))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        ready = (await client.get("/readyz")).json()
+        assert ready["models"] == {"tone": False}
+        assert ready["unconfigured"] == {"far": "route far: RUNPOD_API_KEY is not set"}
+        assert {model["id"] for model in (await client.get("/v1/models")).json()["data"]} >= {"tone", "far"}
+        body = {"model": "far", "voice": "sine", "input": "Hello."}
+        refused = await client.post("/v1/audio/speech", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_configured")
+        assert "RUNPOD_API_KEY" in refused.json()["error"]["message"]
+        assert refused.headers["x-should-retry"] == "false"
+
+
+def test_a_route_that_is_wrong_is_refused_with_and_without_an_account(tmp_path: Path) -> None:
+    wrong = {"slug": "far", "function": "tone", "processor": "yapit.gateway.processors.tts.runpod.RunpodProcessor"}
+    with pytest.raises(ConfigurationError, match="runpod_endpoint_id"):
+        create_app(settings(tmp_path, [wrong], runpod_api_key=""))

@@ -67,7 +67,7 @@ def test_the_gateways_routes_lead_to_its_services() -> None:
         assert route.options["worker_url"] == f"http://{route.slug}:8000"
         assert f"functions/{route.function_name}/" in compose["services"][route.slug]["build"]["dockerfile"]
         assert route.function_name in specs
-    committed = json.loads((ROOT / "tts_processors.json").read_text())
+    committed = [e for e in json.loads((ROOT / "tts_processors.json").read_text()) if "worker_url" in e]
     ours = json.loads((COMPOSE / "tts_processors.json").read_text())
     strip = [{key: value for key, value in entry.items() if key != "worker_url"} for entry in committed]
     assert [{key: value for key, value in entry.items() if key != "worker_url"} for entry in ours] == strip

@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from yapit.gateway.processors.tts.manager import ProcessorManager
+
 router = APIRouter()
 
 
@@ -17,8 +19,10 @@ async def healthz() -> dict[str, Any]:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """200 if every route's provider answers, else 503 with those that do not."""
-    ready: dict[str, bool] = await request.app.state.processors.ready()
+    """200 if every route's provider answers, else 503 with those that do not. `unconfigured` are the routes of
+    providers that have no account here, and what they lack."""
+    processors: ProcessorManager = request.app.state.processors
+    ready = await processors.ready()
     down = [slug for slug, is_ready in ready.items() if not is_ready]
-    body = {"status": "unavailable" if down else "ready", "models": ready}
+    body = {"status": "unavailable" if down else "ready", "models": ready, "unconfigured": processors.unconfigured()}
     return JSONResponse(body, status_code=503 if down else 200)

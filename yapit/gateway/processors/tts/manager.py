@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from yapit.contracts import AudioEvent, DoneEvent, SynthesisJob
-from yapit.errors import ConfigurationError, UnknownModel, YapitError
+from yapit.errors import ConfigurationError, NotConfigured, UnknownModel, YapitError
 from yapit.gateway.processors.tts.base import BaseTTSProcessor, Context
+from yapit.gateway.processors.tts.unconfigured import UnconfiguredProcessor
 from yapit.gateway.routes import Route, import_class
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -76,10 +80,19 @@ class ProcessorManager:
                 table.idle.set()
 
     async def ready(self) -> dict[str, bool]:
-        """Which routes' providers answer, by slug."""
-        processors = self._table.processors
+        """Which routes' providers answer, by slug; without those in `unconfigured`."""
+        processors = {
+            slug: processor
+            for slug, processor in self._table.processors.items()
+            if not isinstance(processor, UnconfiguredProcessor)
+        }
         answers = await asyncio.gather(*(processor.is_ready() for processor in processors.values()))
         return dict(zip(processors, answers, strict=True))
+
+    def unconfigured(self) -> dict[str, str]:
+        """By slug, what the routes lack whose provider has no account here."""
+        processors = self._table.processors
+        return {slug: p.error.message for slug, p in processors.items() if isinstance(p, UnconfiguredProcessor)}
 
     async def close(self) -> None:
         if self._closing:
@@ -121,4 +134,8 @@ def _create(route: Route, context: Context) -> BaseTTSProcessor:
     cls = import_class(route.processor)
     if not (isinstance(cls, type) and issubclass(cls, BaseTTSProcessor)):
         raise ConfigurationError(f"route {route.slug}: {route.processor} is no BaseTTSProcessor")
-    return cls(route, context)
+    try:
+        return cls(route, context)
+    except NotConfigured as error:
+        logger.warning("%s: its jobs are refused", error)
+        return UnconfiguredProcessor(route, context, error)

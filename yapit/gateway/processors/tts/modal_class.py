@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yapit.errors import (
-    ConfigurationError,
+    NotConfigured,
     Overloaded,
     SynthesisTimeout,
     UpstreamFailed,
@@ -54,7 +54,7 @@ class Handles:
 class ModalClass:
     """Looked up at first use. `slug` names the route in messages.
 
-    Raises `ConfigurationError` where the SDK is not installed or no token is set. Every method raises what Modal's
+    Raises `NotConfigured` where the SDK is not installed or no token is set. Every method raises what Modal's
     failures mean, as errors of ours.
     """
 
@@ -62,7 +62,7 @@ class ModalClass:
         self._sdk = _import_sdk(slug)
         self._token = (settings.modal_token_id, settings.modal_token_secret.get_secret_value())
         if not all(self._token):
-            raise ConfigurationError(f"route {slug}: MODAL_TOKEN_ID and MODAL_TOKEN_SECRET are not both set")
+            raise NotConfigured(f"route {slug}: MODAL_TOKEN_ID and MODAL_TOKEN_SECRET are not both set")
         self._name, self._server_url, self._slug = name, settings.modal_server_url, slug
         self._client: Any = None
         self._lookup: asyncio.Task[Handles] | None = None
@@ -157,7 +157,7 @@ def _import_sdk(slug: str) -> Any:
     try:
         import modal
     except ImportError as error:
-        raise ConfigurationError(
+        raise NotConfigured(
             f"route {slug}: Modal's SDK is not installed ({error}): pip install 'yapit[modal]'"
         ) from None
     os.environ["MODAL_PAYLOAD_FORMAT"] = "cbor"

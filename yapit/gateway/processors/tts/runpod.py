@@ -22,8 +22,8 @@ import pydantic
 
 from yapit.contracts import AudioEvent, Event, SynthesisJob, parse_event
 from yapit.errors import (
-    ConfigurationError,
     JobCancelled,
+    NotConfigured,
     Overloaded,
     SynthesisTimeout,
     TruncatedStream,
@@ -62,7 +62,7 @@ class RunpodProcessor(base.BaseTTSProcessor):
         super().__init__(route, context)
         key = context.settings.runpod_api_key.get_secret_value()
         if not key:
-            raise ConfigurationError(f"route {route.slug}: RUNPOD_API_KEY is not set")
+            raise NotConfigured(f"route {route.slug}: RUNPOD_API_KEY is not set")
         self._base = f"{context.settings.runpod_api_base.rstrip('/')}/{self.options.runpod_endpoint_id}"
         self._client = httpx.AsyncClient(
             transport=context.transport or PooledTransport(route.max_parallel),
