@@ -221,7 +221,13 @@ def _speak(text: str, out: Path, *, model: str, voice: str, speed: float, gatewa
 
 
 def _checked(response: httpx.Response) -> dict[str, Any]:
-    data: dict[str, Any] = response.json()
+    try:
+        data: dict[str, Any] = response.json()
+    except ValueError:
+        server = response.headers.get("server", "something")
+        raise ConfigurationError(
+            f"{response.url}: {server} answered {response.status_code} {response.text[:200]!r}; is that the gateway?"
+        ) from None
     if response.status_code != 200:
         raise ConfigurationError(data["error"]["message"])
     return data
