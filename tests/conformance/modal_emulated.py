@@ -106,6 +106,7 @@ class Emulated:
             "MODAL_SERVER_URL": self.server_url,
             "MODAL_TOKEN_ID": TOKEN.token_id,
             "MODAL_TOKEN_SECRET": TOKEN.token_secret,
+            "MODAL_BUILD_VALIDATION": "ignore",  # else a source that is saved meanwhile fails the deploy
         }
         return subprocess.run(
             [sys.executable, "-m", "modal", *arguments],
