@@ -130,11 +130,12 @@ async def test_it_serves_while_its_adapter_starts_and_tells_a_load_balancer() ->
 
 
 async def test_a_worker_that_cannot_start_is_taken_out_and_says_why() -> None:
-    app = create_app(make_runner(adapters.FailsToStart()))
+    runner = make_runner(adapters.FailsToStart())
+    app = create_app(runner)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker")
     async with app.router.lifespan_context(app), client:
-        while (ping := await client.get("/ping")).status_code == 204:
-            pass  # it is starting
+        await until(lambda: runner.failure)
+        ping = await client.get("/ping")
         assert (ping.status_code, ping.json()["code"]) == (503, "worker_unavailable")
         assert "failed to start: OSError" in ping.json()["message"]
         assert (await client.get("/health")).status_code == 200
