@@ -31,14 +31,14 @@ def main() -> None:
     logging.basicConfig(level=level.upper(), format="emulator  %(levelname)s %(message)s")
     host, port = os.environ.get("EMULATOR_HOST", LOOPBACK[0]), int(os.environ.get("EMULATOR_PORT", "8900"))
     modal_port = int(os.environ.get("EMULATOR_MODAL_PORT", "8901"))
-    api_key = os.environ.get("EMULATOR_API_KEY", DEFAULT_API_KEY)
+    api_key = os.environ.get("EMULATOR_API_KEY") or DEFAULT_API_KEY
     try:
         check_bind(host, api_key)
         emulator = Emulator(
             functions_root(),
             api_key=api_key,
             workers=_worker_kind(),
-            base_url=f"http://{'127.0.0.1' if host in EVERY_ADDRESS else host}:{port}",
+            base_url=f"http://{_reachable(host)}:{port}",
             modal_address=(host, modal_port),
             routes_file=Path(os.environ.get("TTS_PROCESSORS_FILE", "tts_processors.json")),
             state_file=Path(os.environ.get("EMULATOR_STATE_FILE", DEFAULT_STATE_FILE)),
@@ -72,6 +72,13 @@ def _secrets() -> Secrets:
     """Raises `ConfigurationError`."""
     path = os.environ.get("EMULATOR_MODAL_SECRETS", "")
     return secrets_from(Path(path)) if path else {}
+
+
+def _reachable(host: str) -> str:
+    """As it stands in a URL, for workers of this machine."""
+    if host in EVERY_ADDRESS:
+        return LOOPBACK[0]
+    return f"[{host}]" if ":" in host else host
 
 
 def _worker_kind() -> WorkerKind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from emulator.engine.clock import Clock
@@ -52,6 +53,7 @@ class Endpoints(Mapping[str, Endpoint]):
         self._api_key, self._base_url = api_key, base_url
         self._endpoints: dict[str, Endpoint] = {}
         self._is_open = False
+        self._ending: set[asyncio.Task[None]] = set()
 
     def __getitem__(self, endpoint_id: str) -> Endpoint:
         return self._endpoints[endpoint_id]
@@ -113,12 +115,19 @@ class Endpoints(Mapping[str, Endpoint]):
         return endpoint
 
     def take(self, endpoint_id: str) -> Endpoint:
-        """The endpoint, callable no longer; whoever takes it closes its pool. Raises `KeyError`."""
+        """The endpoint, callable no longer; whoever takes it has it ended. Raises `KeyError`."""
         return self._endpoints.pop(endpoint_id)
 
     async def remove(self, endpoint_id: str) -> None:
         """Cancel what an endpoint runs and stop its workers. Raises `KeyError`."""
-        await self.take(endpoint_id).pool.close()
+        await self.end(self.take(endpoint_id))
+
+    def end(self, endpoint: Endpoint) -> asyncio.Task[None]:
+        """Stop its workers; `close` waits for that, too."""
+        task = asyncio.create_task(endpoint.pool.close())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
 
     def open(self) -> None:
         """Start the workers that the endpoints always keep."""
@@ -128,12 +137,17 @@ class Endpoints(Mapping[str, Endpoint]):
 
     async def close(self) -> None:
         """Stop every worker; running jobs end as cancelled."""
-        await asyncio.gather(*(endpoint.pool.close() for endpoint in self._endpoints.values()))
+        await asyncio.gather(*(endpoint.pool.close() for endpoint in self._endpoints.values()), *self._ending)
 
     def worker_maker(
-        self, endpoint_id: str, spec: FunctionSpec, endpoint_type: EndpointType
+        self,
+        endpoint_id: str,
+        spec: FunctionSpec,
+        endpoint_type: EndpointType,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Callable[[str], Worker]:
-        """What makes workers for an endpoint of that function, by their ids."""
+        """What makes workers for an endpoint of that function, by their ids. `variables` are the endpoint's own, for
+        workers that are processes."""
 
         def in_process(worker_id: str) -> Worker:
             if endpoint_type is EndpointType.QUEUE:
@@ -142,13 +156,14 @@ class Endpoints(Mapping[str, Endpoint]):
 
         def process(worker_id: str) -> Worker:
             if endpoint_type is EndpointType.LOAD_BALANCER:
-                environment = function_environment(spec.adapter_class, self._functions_dir)
+                environment = function_environment(spec.adapter_class, self._functions_dir, variables)
                 return ServerProcessWorker(worker_id, self._clock, environment)
             environment = worker_environment(
                 *(self._base_url, endpoint_id, worker_id),
                 api_key=self._api_key,
                 adapter_class=spec.adapter_class,
                 functions_dir=self._functions_dir,
+                variables=variables,
             )
             return ProcessWorker(worker_id, self._clock, environment)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -26,7 +25,6 @@ class RoutedEndpoints:
     def __init__(self, endpoints: Endpoints, routes_file: Path) -> None:
         self._endpoints, self._path = endpoints, routes_file
         self._added: Named = {}
-        self._closing: set[asyncio.Task[None]] = set()
         self._version = self._found()
         self._apply()
 
@@ -46,9 +44,7 @@ class RoutedEndpoints:
             self._endpoints.spec(endpoint_id, function)  # before anything changes
         for endpoint_id in [known for known, what in self._added.items() if named.get(known) != what]:
             del self._added[endpoint_id]
-            task = asyncio.create_task(self._endpoints.take(endpoint_id).pool.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._endpoints.end(self._endpoints.take(endpoint_id))
         for endpoint_id, (function, endpoint_type) in named.items():
             if endpoint_id not in self._endpoints:  # others are deployed, or named after their function
                 self._endpoints.add(endpoint_id, function, endpoint_type)

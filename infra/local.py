@@ -83,7 +83,10 @@ class EffectiveRoutes:
         found = self._committed.read_text(encoding="utf-8") if self._committed.is_file() else "[]"
         if found == self._seen:
             return
-        routes = emulator_routes(read_entries(self._committed), discover(functions_root()), self._port)
+        try:
+            routes = emulator_routes(read_entries(self._committed), discover(functions_root()), self._port)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(f"{self._committed}: an entry is not as it must be: {error!r}") from None
         temporary = self._effective.with_suffix(".new")
         temporary.write_text(json.dumps(routes, indent=2), encoding="utf-8")
         temporary.replace(self._effective)
@@ -153,6 +156,7 @@ def running(ports: Ports) -> Iterator[Running]:
             "EMULATOR_API_KEY": EMULATOR_API_KEY,
             "EMULATOR_PORT": str(ports.emulator),
             "EMULATOR_MODAL_PORT": str(ports.modal),
+            "GATEWAY_API_KEYS": "",  # on loopback, for whoever sits here
             "GATEWAY_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(ports.gateway),
         }

@@ -104,6 +104,10 @@ def _read(path: Path) -> list[_Written]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; TTS_PROCESSORS_FILE names the routes") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: not text: {error}") from None
     try:
         entries = json.loads(text)
     except ValueError as error:
@@ -162,7 +166,10 @@ def _write(path: Path, written: list[_Written]) -> None:
     body = (",\n" + _INDENT).join(entry.text for entry in written)
     text = f"[\n{_INDENT}{body}\n]\n" if written else "[]\n"
     path = path.resolve()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: its folder cannot be written to: {error.strerror}") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

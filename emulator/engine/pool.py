@@ -96,6 +96,9 @@ class WorkerPool:
     def limits(self, limits: PoolLimits) -> None:
         self._limits = limits
         self._slots.may_have_room(*self._slots)
+        for slot in [slot for slot in self._slots if slot.is_ready and not slot.jobs]:
+            slot.stop_waiting()  # it may be one too many now, or idle for too long
+            self._watch_idleness(slot)
 
     @property
     def is_full(self) -> bool:

@@ -13,10 +13,24 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+KEPT_VARIABLES = (
+    *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH"),
+    *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "CUDA_VISIBLE_DEVICES"),
+)
+"""Of this machine's environment. The rest stays out, as it does in a cloud: what a function needs, its image, its
+endpoint or a secret must bring."""
+LAST_WORDS_S = 1.0
+"""Real seconds from the end of a process to the end of its output."""
 STOP_GRACE_S = 3.0
 """From SIGTERM to SIGKILL, in real seconds: it is a real process. The SDK of RunPod needs one, in which its stop poll
 sleeps once it was answered."""
 KEPT_LINES = 20
+
+
+def kept_environment() -> dict[str, str]:
+    """What a worker process has of this machine's environment: no key, no token."""
+    return {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
 
 
 class ProcessGroup:
@@ -97,7 +111,9 @@ class ProcessGroup:
         lines = asyncio.create_task(self._read(reading_end))
         await self._process.wait()
         self._signal(signal.SIGKILL)
-        await lines
+        # whatever left the group may hold the output open for ever
+        await asyncio.wait((lines,), timeout=LAST_WORDS_S)
+        lines.cancel()
 
     async def _read(self, reading_end: int) -> None:
         """Apart from the process: asyncio would take its end for that of the last process that holds its output."""

@@ -11,17 +11,10 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
+from emulator.engine.process import kept_environment
 from emulator.modal import facts
 from emulator.modal.images import Image
 from emulator.modal.mounts import Mounts
-
-KEPT_VARIABLES = (
-    *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
-    *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "CUDA_VISIBLE_DEVICES"),
-)
-"""Of this machine's environment. The rest stays out, as it does at Modal: what a function needs, its image or a secret
-must bring."""
 
 ENTRYPOINT = """\
 import runpy, signal
@@ -80,7 +73,7 @@ class ContainerFiles:
 
     def environment(self) -> dict[str, str]:
         """Later ones win: this machine's, the image's, the secrets', Modal's."""
-        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        kept = kept_environment()
         brought = {**self._program.image.variables, **self._program.variables}
         paths = [str(self.root / facts.WORKDIR.lstrip("/")), str(self.workdir), brought.get("PYTHONPATH", "")]
         modal = {

@@ -12,4 +12,4 @@ def is_authorised(request: Request, api_key: str) -> bool:
     found = request.headers.get("authorization", "")
     if found[:7].lower() == "bearer ":
         found = found[7:]
-    return hmac.compare_digest(found.encode(), api_key.encode())
+    return bool(api_key) and hmac.compare_digest(found.encode(), api_key.encode())

@@ -8,17 +8,17 @@ which pings on [RUN].
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
 from emulator.engine.clock import Clock
 from emulator.engine.jobs import Attempt
-from emulator.engine.process import ProcessGroup
+from emulator.engine.process import ProcessGroup, kept_environment
 from emulator.engine.pulled import PulledWorker
 from emulator.runpod import facts
 from emulator.runpod.exchange import Exchange
@@ -26,6 +26,7 @@ from emulator.runpod.served import ServedWorker
 
 QUEUE_COMMAND = (sys.executable, "-m", "yapit.workers.handlers.runpod")
 SERVER_MODULE = "yapit.workers.handlers.local"
+NONE: Mapping[str, str] = MappingProxyType({})
 PING_TIMEOUT = httpx.Timeout(5.0).as_dict()
 HOP_BY_HOP = {b"connection", b"host", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 """Headers of one connection, not of the request or answer (RFC 9110, 7.6.1)."""
@@ -35,14 +36,23 @@ class StartFailed(Exception):
     """The process ended before it was ready; the message has its last words."""
 
 
-def function_environment(adapter_class: str, functions_dir: Path) -> dict[str, str]:
-    """What both handlers need."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith("RUNPOD_")}
-    return ours | {"ADAPTER_CLASS": adapter_class, "FUNCTIONS_DIR": str(functions_dir), "PYTHONUNBUFFERED": "1"}
+def function_environment(
+    adapter_class: str, functions_dir: Path, variables: Mapping[str, str] = NONE
+) -> dict[str, str]:
+    """What both handlers need, and the endpoint's own `variables`."""
+    ours = {"ADAPTER_CLASS": adapter_class, "FUNCTIONS_DIR": str(functions_dir), "PYTHONUNBUFFERED": "1"}
+    return {**kept_environment(), **variables, **ours}
 
 
 def worker_environment(
-    base_url: str, endpoint_id: str, worker_id: str, *, api_key: str, adapter_class: str, functions_dir: Path
+    base_url: str,
+    endpoint_id: str,
+    worker_id: str,
+    *,
+    api_key: str,
+    adapter_class: str,
+    functions_dir: Path,
+    variables: Mapping[str, str] = NONE,
 ) -> dict[str, str]:
     """What RunPod sets for a queue endpoint's worker, and what our handler needs. The SDK reads it when it is imported
     [SDK].
@@ -51,7 +61,7 @@ def worker_environment(
     others.
     """
     base = f"{base_url}/v2/{endpoint_id}"
-    return function_environment(adapter_class, functions_dir) | {
+    return function_environment(adapter_class, functions_dir, variables) | {
         "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=none",
         "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
         "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=none",

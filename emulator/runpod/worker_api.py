@@ -116,8 +116,9 @@ def _reporting(apply: ReportOperation) -> WorkerOperation:
             logger.info("worker %s: ignored a late report on job %s", worker.worker_id, request.path_params["job_id"])
             return JSONResponse(DONE)
         if body is None:
-            worker.report(attempt.job_id)
-            refuse_oversize(attempt)
+            if apply is _done:  # of a chunk, the job goes on without it
+                worker.report(attempt.job_id)
+                refuse_oversize(attempt)
             return JSONResponse(facts.OUTPUT_TOO_LARGE, status_code=400)
         try:
             message = json.loads(body)

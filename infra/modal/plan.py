@@ -74,8 +74,8 @@ def _missing(spec: FunctionSpec, account: Asked) -> Iterator[str]:
             keys = " ".join(f"{key}=…" for key in secret.keys)
             yield (
                 f"the secret {secret.name} with {', '.join(secret.keys)} is missing: "
-                f"python -m modal secret create --force {secret.name} {keys}"
+                f".venv/bin/python -m modal secret create --force {secret.name} {keys}"
             )
     for path, name in spec.modal.volumes.items():
         if not account.has_volume(name):
-            yield f"the volume {name}, for {path}, is missing: python -m modal volume create {name}"
+            yield f"the volume {name}, for {path}, is missing: .venv/bin/python -m modal volume create {name}"

@@ -19,7 +19,7 @@ from infra.processes import (
     EMULATOR_MODAL_TOKEN_ID,
     EMULATOR_PORT,
 )
-from yapit.errors import ConfigurationError
+from yapit.errors import ConfigurationError, InvalidRequest
 
 Target = Literal["modal", "emulator"]
 
@@ -45,7 +45,10 @@ class ModalSettings(BaseSettings):
     @classmethod
     def read(cls, target: Target) -> Self:
         """The settings for `target`. Raises `ConfigurationError` where a token is missing."""
-        settings = cls()
+        try:
+            settings = cls()
+        except pydantic.ValidationError as error:
+            raise ConfigurationError(f"the environment: {InvalidRequest.from_validation(error)}") from None
         if target == "emulator":
             return settings._of_emulator()
         if not (settings.modal_token_id and settings.modal_token_secret.get_secret_value()):

@@ -42,3 +42,5 @@ if __name__ == "__main__":
         print(main())
     except (ConfigurationError, DeploymentFailed) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: what was made so far stays at the provider; run it again, or destroy it")

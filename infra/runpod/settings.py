@@ -9,7 +9,7 @@ import pydantic
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.processes import EMULATOR_API_KEY, EMULATOR_PORT
-from yapit.errors import ConfigurationError
+from yapit.errors import ConfigurationError, InvalidRequest
 
 Target = Literal["runpod", "emulator"]
 API_BASE, LB_BASE = "https://api.runpod.ai/v2", "https://{id}.api.runpod.ai"
@@ -41,7 +41,10 @@ class RunpodSettings(BaseSettings):
     @classmethod
     def read(cls, target: Target) -> Self:
         """The settings for `target`. Raises `ConfigurationError` where the key is missing."""
-        settings = cls()
+        try:
+            settings = cls()
+        except pydantic.ValidationError as error:
+            raise ConfigurationError(f"the environment: {InvalidRequest.from_validation(error)}") from None
         if target == "emulator":
             base = f"{settings.emulator_url}/v2"
             changes = {

@@ -157,3 +157,18 @@ def test_every_address_has_a_query_and_no_key_of_the_user_is_passed_on(monkeypat
     assert len(addresses) == 4
     assert all("?" in address for address in addresses)
     assert "secret" not in environment.values()
+
+
+def test_a_worker_gets_its_endpoints_variables_and_nobodys_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+    environment = worker_environment(
+        *("http://e", "ep", "w"),
+        api_key="k",
+        adapter_class="a.B",
+        functions_dir=Path("f"),
+        variables={"DEPTH": "3", "ADAPTER_CLASS": "another"},
+    )
+    assert environment["DEPTH"] == "3"
+    assert environment["ADAPTER_CLASS"] == "a.B"
+    assert "AWS_SECRET_ACCESS_KEY" not in environment
+    assert environment["PATH"]

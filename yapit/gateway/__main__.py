@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
+import pydantic
 import uvicorn
 
-from yapit.errors import ConfigurationError
+from yapit.errors import ConfigurationError, InvalidRequest
 from yapit.gateway.app import create_app
 from yapit.gateway.settings import Settings
 
@@ -18,6 +19,8 @@ def main() -> None:
         app = create_app(settings)
     except ConfigurationError as error:
         sys.exit(f"gateway: {error}")
+    except pydantic.ValidationError as error:
+        sys.exit(f"gateway: the environment: {InvalidRequest.from_validation(error)}")
     uvicorn.run(
         app, host=settings.gateway_host, port=settings.gateway_port, log_level=settings.log_level, access_log=False
     )

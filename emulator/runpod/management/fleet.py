@@ -101,7 +101,9 @@ class EndpointFleet:
                 f"the emulator runs no images, but functions: the variable {ADAPTER_CLASS} is "
                 f"{settings['env'].get(ADAPTER_CLASS)!r}, and there is {known}"
             )
-        return self._endpoints.worker_maker(endpoint_id, spec, EndpointType(settings["type"]))(worker_id)
+        return self._endpoints.worker_maker(endpoint_id, spec, EndpointType(settings["type"]), settings["env"])(
+            worker_id
+        )
 
     def _note_version(self, endpoint_id: str, worker_id: str, version: int) -> None:
         """Of workers that are there, or that the pool's log still knows."""

@@ -398,3 +398,17 @@ async def test_more_room_than_before_is_used(harness: Callable[..., Harness]) ->
     h.submit("d")
     await h.clock.advance(0)
     assert h.serving() == ["a", "b"]
+
+
+async def test_a_lowered_minimum_lets_workers_go_that_were_idle_before(
+    harness: Callable[..., Harness], clock: VirtualClock
+) -> None:
+    pool = harness(min_workers=2, max_workers=2, idle_timeout_s=5).pool
+    pool.open()
+    await clock.advance(60)
+    assert pool.workers() == {"idle": 2}
+    pool.limits = PoolLimits(min_workers=0, max_workers=2, idle_timeout_s=5)
+    await clock.advance(4)
+    assert pool.workers() == {"idle": 2}
+    await clock.advance(1)
+    assert pool.workers() == {}

@@ -163,7 +163,7 @@ async def test_without_a_proxy_token_the_web_endpoint_is_not_asked() -> None:
         (ConnectionResetError("reset"), "worker_unavailable"),
         (modal.exception.InternalFailure("lost"), "upstream_failed"),
         (modal.exception.InternalError("oops"), "upstream_failed"),
-        (modal.exception.RemoteError("RuntimeError('out of memory')"), "upstream_failed"),
+        (modal.exception.RemoteError("RuntimeError('/home/secret/weights')"), "upstream_failed"),
         (modal.exception.OutputExpiredError(), "upstream_failed"),
         (modal.exception.ExecutionError("Could not deserialize"), "upstream_failed"),
         (ValueError("unpickled"), "upstream_failed"),

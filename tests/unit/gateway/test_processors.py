@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import until
 from yapit.contracts import AudioEvent, DoneEvent, SynthesisJob, SynthesisParameters
-from yapit.errors import ConfigurationError, YapitError
+from yapit.errors import ConfigurationError, SynthesisTimeout, YapitError
 from yapit.gateway.processors.tts.base import BaseTTSProcessor, Context
 from yapit.gateway.processors.tts.local import LocalProcessor
 from yapit.gateway.processors.tts.runpod import RunpodProcessor
@@ -159,6 +159,17 @@ async def test_over_its_bounds_a_route_refuses_instead_of_growing() -> None:
     assert caught.value.http_status == 429
     await held.aclose()
     assert await asyncio.gather(*waiting) == [b"\0\0"] * 4
+
+
+async def test_waiting_for_a_place_is_part_of_a_jobs_deadline() -> None:
+    processor = local(lambda _: stream_response(Pieces(sse(audio(0), DONE), 64)), max_parallel=1)
+    held = processor.stream(job())
+    await anext(held)
+    late = SynthesisJob("late", "tone", job().parameters, deadline_s=0.01)
+    with pytest.raises(SynthesisTimeout, match="no place for the job within 0.01 s"):
+        await anext(processor.stream(late))
+    assert processor.places.waiting == 0
+    await held.aclose()
 
 
 class Runpod:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 import pydantic
@@ -25,6 +25,10 @@ from yapit.gateway.routes import Route
 from yapit.gateway.settings import Settings
 from yapit.places import Places
 
+T = TypeVar("T")
+
+MAX_RETRY_AFTER_S = 3_600.0
+"""A provider that asks for longer is taken to have meant this."""
 MAX_WAITING_PER_PARALLEL = 4
 """Jobs that may wait for a place, per place; more are answered 429."""
 
@@ -70,8 +74,13 @@ class BaseTTSProcessor(ABC):
         before the first event is counted only beyond the cold start's budget, time spent by the reader not at all),
         `TruncatedStream` where audio is missing.
         """
-        async with self.places.hold(), aclosing(self._events(job)) as events:
-            patience, next_seq, heard_ms = _Patience(job), 0, 0.0
+        patience, next_seq, heard_ms = _Patience(job), 0, 0.0
+        async with AsyncExitStack() as held:
+            try:
+                await patience.spend_on(held.enter_async_context(self.places.hold()))
+            except TimeoutError:
+                raise SynthesisTimeout(f"{self.slug} had no place for the job within {job.longest_s:g} s") from None
+            events = await held.enter_async_context(aclosing(self._events(job)))
             while True:
                 try:
                     event = await patience.next(events)
@@ -122,15 +131,20 @@ class _Patience:
 
     async def next(self, events: AsyncGenerator[Event, None]) -> Event | None:
         """Raises `TimeoutError`."""
-        clock = asyncio.get_running_loop().time
-        asked_at = clock()
-        async with asyncio.timeout(self._remaining_s):
-            event = await anext(events, None)
-        self._remaining_s -= clock() - asked_at
+        event = await self.spend_on(anext(events, None))
         if not self._has_begun:
             self._remaining_s = min(self._remaining_s, self._job.deadline_s)
             self._has_begun = True
         return event
+
+    async def spend_on(self, awaited: Awaitable[T]) -> T:
+        """Raises `TimeoutError` once nothing is left."""
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
+        async with asyncio.timeout(self._remaining_s):
+            result = await awaited
+        self._remaining_s -= clock() - asked_at
+        return result
 
     @property
     def complaint(self) -> str:
@@ -155,7 +169,7 @@ def json_object(response: httpx.Response, *, sender: str) -> dict[str, Any]:
 def retry_after_s(response: httpx.Response) -> float | None:
     """`Retry-After` in seconds, where it is given as a number."""
     value = response.headers.get("retry-after", "")
-    return float(value) if value.isdecimal() else None
+    return min(float(value[:9]), MAX_RETRY_AFTER_S) if value.isdecimal() else None
 
 
 def with_providers_queue(event: AudioEvent, waited_ms: float) -> AudioEvent:

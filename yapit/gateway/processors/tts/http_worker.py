@@ -70,7 +70,7 @@ class HttpWorker:
         )
         try:
             response = await self._sent(request, follow)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise WorkerUnavailable(
                 f"{self._slug}: no worker answers at its {self._where} ({type(error).__name__})"
             ) from error
@@ -88,7 +88,7 @@ class HttpWorker:
                         last = event  # told when the answer is read to its end: only then is the connection kept
             if last is not None:
                 yield last
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise TruncatedStream(f"{self._slug}: the worker's connection broke ({type(error).__name__})") from error
         finally:
             await response.aclose()

@@ -16,6 +16,9 @@ from yapit.gateway.routes import Route, import_class
 
 logger = logging.getLogger(__name__)
 
+READY_TIMEOUT_S = 5.0
+"""A provider that takes longer to answer whether it is there is not."""
+
 
 @dataclass(eq=False)
 class _Table:
@@ -86,7 +89,7 @@ class ProcessorManager:
             for slug, processor in self._table.processors.items()
             if not isinstance(processor, UnconfiguredProcessor)
         }
-        answers = await asyncio.gather(*(processor.is_ready() for processor in processors.values()))
+        answers = await asyncio.gather(*(_answers(processor) for processor in processors.values()))
         return dict(zip(processors, answers, strict=True))
 
     def unconfigured(self) -> dict[str, str]:
@@ -116,6 +119,14 @@ async def _first_that_works(table: _Table, job: SynthesisJob) -> AsyncGenerator[
                 raise
     if first_error is not None:
         raise first_error
+
+
+async def _answers(processor: BaseTTSProcessor) -> bool:
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            return await processor.is_ready()
+    except TimeoutError:
+        return False
 
 
 async def _close_when_idle(

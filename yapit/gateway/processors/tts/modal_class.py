@@ -7,6 +7,7 @@ Payloads are CBOR: asked for it, Modal's containers pickle neither results nor e
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from yapit.errors import (
     YapitError,
 )
 from yapit.gateway.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _opening = threading.Lock()  # the environment is the process's
 
@@ -131,25 +134,25 @@ class ModalClass:
             return self._client
 
     def _translate(self, error: Exception) -> YapitError | None:
+        """Never with Modal's own words: those of a container's exception may hold paths or secrets."""
         known, slug = self._sdk.exception, self._slug
-        said = f": {error}" if str(error) else ""
+        if not isinstance(error, YapitError):
+            logger.warning("%s: %s: %s", slug, type(error).__name__, error)
         match error:
             case YapitError():
                 return None
             case known.AuthError() | known.PermissionDeniedError():
                 return UpstreamRefused(f"{slug}: Modal refused the token; check MODAL_TOKEN_ID and MODAL_TOKEN_SECRET")
             case known.NotFoundError():
-                return UpstreamRefused(f"{slug}: Modal knows no {self._name}{said}; deploy it, or check the route")
+                return UpstreamRefused(f"{slug}: Modal knows no {self._name}; deploy it, or check the route")
             case known.ResourceExhaustedError():
-                return Overloaded(f"{slug}: Modal takes no more calls{said}")
+                return Overloaded(f"{slug}: Modal takes no more calls")
             case known.FunctionTimeoutError():
                 return SynthesisTimeout(f"{slug}: the call took longer at Modal than its function may")
             case known.ServiceError() | known.ConnectionError() | known.ClientClosed() | OSError():
-                return WorkerUnavailable(f"{slug}: Modal cannot be reached ({type(error).__name__}{said})")
+                return WorkerUnavailable(f"{slug}: Modal cannot be reached ({type(error).__name__})")
             case known.InvalidError() | known.UnimplementedError() | known.VersionError() | known.RequestSizeError():
-                return UpstreamRefused(f"{slug}: Modal refused the call{said}")
-            case known.RemoteError():
-                return UpstreamFailed(f"{slug}: the call failed at Modal{said[:300]}")
+                return UpstreamRefused(f"{slug}: Modal refused the call ({type(error).__name__})")
         return UpstreamFailed(f"{slug}: the call failed at Modal ({type(error).__name__})")
 
 
@@ -157,8 +160,7 @@ def _import_sdk(slug: str) -> Any:
     try:
         import modal
     except ImportError as error:
-        raise NotConfigured(
-            f"route {slug}: Modal's SDK is not installed ({error}): pip install 'yapit[modal]'"
-        ) from None
+        logger.warning("Modal's SDK cannot be imported: %s", error)
+        raise NotConfigured(f"route {slug}: Modal's SDK is not installed: pip install 'yapit[modal]'") from None
     os.environ["MODAL_PAYLOAD_FORMAT"] = "cbor"
     return modal

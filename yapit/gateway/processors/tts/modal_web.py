@@ -32,7 +32,10 @@ class ResultUrls:
         if response.status_code != 303:
             return None
         asked = response.request.url
-        target = asked.join(response.headers.get("location", ""))
+        try:
+            target = asked.join(response.headers.get("location", ""))
+        except httpx.InvalidURL:
+            raise UpstreamFailed(f"{self._slug}: Modal redirects the job to what is no address") from None
         if (target.scheme, target.host, target.port) != (asked.scheme, asked.host, asked.port):
             raise UpstreamFailed(f"{self._slug}: Modal redirects the job to another server, {target.host}")
         self._followed += 1

@@ -161,7 +161,7 @@ class RunpodProcessor(base.BaseTTSProcessor):
             # a held /stream answers within its wait; the margin is for the way
             timeout = httpx.Timeout(STREAM_WAIT_MS / 1000 + 10, connect=5.0)
             response = await self._client.request(method, self._base + path, timeout=timeout, **arguments)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise WorkerUnavailable(f"{self.slug}: RunPod cannot be reached ({type(error).__name__})") from error
         if response.status_code != 200:
             if response.status_code == 404 and is_accepted:
