@@ -1,5 +1,4 @@
 import pytest
-
 from starlette.requests import Request
 
 from emulator.__main__ import check_bind

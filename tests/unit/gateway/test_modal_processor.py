@@ -277,7 +277,7 @@ async def test_a_finished_call_is_not_cancelled() -> None:
 
 async def test_a_class_that_was_not_found_is_looked_up_again() -> None:
     script = Script(whole=modal.exception.NotFoundError("Function not found"))
-    with pytest.raises(YapitError, match=r"Modal knows no yapit-tone.TTS: Function not found; deploy it"):
+    with pytest.raises(YapitError, match=r"Modal knows no yapit-tone.TTS; deploy it"):
         await heard(script.processor)
     script.synthesize.items = (WHOLE,)
     assert await heard(script.processor) == b"\0\0\1\0"

@@ -166,7 +166,7 @@ async def test_waiting_for_a_place_is_part_of_a_jobs_deadline() -> None:
     held = processor.stream(job())
     await anext(held)
     late = SynthesisJob("late", "tone", job().parameters, deadline_s=0.01)
-    with pytest.raises(SynthesisTimeout, match="no place for the job within 0.01 s"):
+    with pytest.raises(SynthesisTimeout, match=r"no place for the job within 0\.01 s"):
         await anext(processor.stream(late))
     assert processor.places.waiting == 0
     await held.aclose()

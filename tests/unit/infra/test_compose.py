@@ -37,7 +37,10 @@ def test_a_service_is_built_from_what_is_there(path: Path, name: str, service: d
     dockerfile = build["dockerfile"].replace("${FUNCTION}", "hibari")
     assert (ROOT / dockerfile).is_file()
     for volume in service.get("volumes", []):
-        assert (path.parent / volume.split(":")[0]).is_file()
+        source, target = volume.split(":")[:2]
+        routes = service["environment"]["TTS_PROCESSORS_FILE"].removeprefix(f"{target}/")
+        assert (path.parent / source).is_dir()  # of a file that is replaced, a container keeps the old one
+        assert (path.parent / source / routes).is_file()
     exposed = re.search(r"EXPOSE (\d+)", (ROOT / dockerfile).read_text())
     assert exposed is not None
     for port in service.get("ports", []):

@@ -51,8 +51,8 @@ def test_a_plan_says_what_would_be_there_and_what_is_missing() -> None:
     for said in ("L4 or A10G", "1 to 3, 1 spare", "4 at a time in each, another beyond 2", "memory", "day and night"):
         assert said in text
     assert planned.missing == (
-        "the secret hf with HF_TOKEN is missing: python -m modal secret create --force hf HF_TOKEN=…",
-        "the volume tts-models, for /models, is missing: python -m modal volume create tts-models",
+        "the secret hf with HF_TOKEN is missing: .venv/bin/python -m modal secret create --force hf HF_TOKEN=…",
+        "the volume tts-models, for /models, is missing: .venv/bin/python -m modal volume create tts-models",
     )
 
 
