@@ -139,7 +139,7 @@ def test_a_container_that_crashes_shows_its_log_and_gets_no_route(place: Place) 
 def test_a_missing_secret_fails_the_deployment_before_it_begins_and_at_the_cli(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(DeploymentFailed, match=r"hf with HF_TOKEN is missing: python -m modal secret create"):
+    with pytest.raises(DeploymentFailed, match=r"HF_TOKEN is missing: \.venv/bin/python -m modal secret create"):
         run("deploy", "wanting")
     assert "modal secret create" in run("plan", "wanting")
     with pytest.raises(DeploymentFailed, match=r"modal deploy ended with 1"):
